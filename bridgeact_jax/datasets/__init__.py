@@ -1,0 +1,1 @@
+"""RLDS datasets -> trajectory stores -> batches."""

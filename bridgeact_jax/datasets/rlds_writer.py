@@ -1,0 +1,187 @@
+"""Writes an RLDS dataset as ArrayRecord, without TensorFlow.
+
+The result is a plain TensorFlow Datasets directory (features.json, dataset_info.json, shards):
+`tfds.builder_from_directory(path).as_data_source("train")` reads it.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from bridgeact_jax.datasets.directories import new_directory
+from bridgeact_jax.datasets.tf_example import Column, serialize_columns
+from bridgeact_jax.errors import UserError
+
+VERSION = "1.0.0"
+
+
+class Feature(NamedTuple):
+    """One column: `dtype` is a numpy dtype's name or "text"; `shape` is of one step.
+
+    tf.Example knows only 32-bit floats, so a float16 or float64 feature is stored as its raw
+    bytes (TensorFlow Datasets' `encoding: bytes`), exactly and compactly.
+    """
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+    description: str = ""
+
+    @property
+    def as_bytes(self) -> bool:
+        return self.dtype in ("float16", "float64")
+
+
+def write_rlds(
+    path: str | os.PathLike,
+    name: str,
+    episodes: Iterable[Mapping[str, Any]],
+    features: Mapping[str, Any],
+    *,
+    description: str = "",
+    citation: str = "",
+    episodes_per_shard: int = 100,
+    overwrite: bool = False,
+) -> int:
+    """Stream `episodes` into the RLDS directory `path` and return their number.
+
+    Args:
+      path: the directory itself (what `builder_from_directory` opens); it appears complete or
+        not at all.
+      name: the dataset's name.
+      episodes: {"steps": [{...}, ...], "episode_metadata": {...}}, nested as `features`.
+      features: {"steps": nested dict of Feature, "episode_metadata": nested dict of Feature}.
+      episodes_per_shard: one episode is one record; small shards keep random access fast.
+      overwrite: replace an existing RLDS directory.
+
+    Raises UserError if `path` exists and may not be replaced, or there is no episode;
+    ValueError if an episode does not fit `features`.
+    """
+    step_features = _flatten(features["steps"], "steps/")
+    metadata_features = _flatten(features.get("episode_metadata", {}), "episode_metadata/")
+    with new_directory(path, marker="dataset_info.json", overwrite=overwrite) as partial:
+        shard_lengths: list[int] = []
+        num_bytes = 0
+        writer = None
+        try:
+            for episode in episodes:
+                record = _serialize(episode, step_features, metadata_features)
+                if writer is None or shard_lengths[-1] == episodes_per_shard:
+                    _close(writer)
+                    shard = partial / f"{len(shard_lengths):05d}"
+                    writer = ArrayRecordWriter(str(shard), "group_size:1")
+                    shard_lengths.append(0)
+                writer.write(record)
+                shard_lengths[-1] += 1
+                num_bytes += len(record)
+        finally:
+            _close(writer)
+        if not shard_lengths:
+            raise UserError(f"no episode to write to {path}")
+        for index in range(len(shard_lengths)):
+            final = f"{name}-train.array_record-{index:05d}-of-{len(shard_lengths):05d}"
+            os.rename(partial / f"{index:05d}", partial / final)
+        _write_features(partial, features)
+        _write_info(partial, name, shard_lengths, num_bytes, description, citation)
+    return sum(shard_lengths)
+
+
+def _close(writer: ArrayRecordWriter | None) -> None:
+    if writer is not None and writer.is_open():
+        writer.close()
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}/"))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _serialize(
+    episode: Mapping[str, Any],
+    step_features: Mapping[str, Feature],
+    metadata_features: Mapping[str, Feature],
+) -> bytes:
+    steps = [_flatten(step, "steps/") for step in episode["steps"]]
+    metadata = _flatten(episode.get("episode_metadata", {}), "episode_metadata/")
+    if not steps:
+        raise ValueError("an episode has no steps")
+    for values, features in [*((step, step_features) for step in steps),
+                             (metadata, metadata_features)]:
+        if values.keys() != features.keys():
+            wrong = sorted(values.keys() ^ features.keys())
+            raise ValueError(f"an episode's keys differ from the features: {', '.join(wrong)}")
+    columns = {
+        key: _column(key, feature, [step[key] for step in steps])
+        for key, feature in step_features.items()
+    }
+    columns |= {
+        key: _column(key, feature, [metadata[key]]) for key, feature in metadata_features.items()
+    }
+    return serialize_columns(columns)
+
+
+def _column(key: str, feature: Feature, values: list[Any]) -> Column:
+    if feature.dtype == "text":
+        return [str(value).encode() for value in values]
+    array = np.asarray(values)
+    if array.shape != (len(values), *feature.shape):
+        raise ValueError(f"{key} has shape {array.shape[1:]} a step, not {feature.shape}")
+    array = array.astype(feature.dtype)
+    return [row.tobytes() for row in array] if feature.as_bytes else array.reshape(-1)
+
+
+def _write_features(directory: pathlib.Path, features: Mapping[str, Any]) -> None:
+    import tensorflow_datasets as tfds  # a second; needs no TensorFlow for this
+
+    def build(tree: Mapping[str, Any] | Feature) -> Any:
+        if isinstance(tree, Mapping):
+            return tfds.features.FeaturesDict({key: build(value) for key, value in tree.items()})
+        if tree.dtype == "text":
+            return tfds.features.Text(doc=tree.description or None)
+        encoding = "bytes" if tree.as_bytes else "none"
+        return tfds.features.Tensor(
+            shape=tree.shape,
+            dtype=np.dtype(tree.dtype),
+            encoding=encoding,
+            doc=tree.description or None,
+        )
+
+    top = {"steps": tfds.features.Dataset(build(features["steps"]))}
+    if features.get("episode_metadata"):
+        top["episode_metadata"] = build(features["episode_metadata"])
+    tfds.features.FeaturesDict(top).save_config(directory)
+
+
+def _write_info(
+    directory: pathlib.Path,
+    name: str,
+    shard_lengths: list[int],
+    num_bytes: int,
+    description: str,
+    citation: str,
+) -> None:
+    info = {
+        "name": name,
+        "version": VERSION,
+        "description": description,
+        "citation": citation,
+        "fileFormat": "array_record",
+        "splits": [
+            {
+                "name": "train",
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                "numBytes": str(num_bytes),
+                "shardLengths": [str(length) for length in shard_lengths],
+            }
+        ],
+    }
+    (directory / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Closed-loop evaluation: policies, rollouts, statistics and reports."""

@@ -1,0 +1,103 @@
+"""The expert in closed loop, as pure functions over a batch of arms.
+
+`start` receives the plans, `track` runs at every control step (0.1 s), `act` whenever a chunk is
+wanted. They call the very functions that training calls.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bridgeact_jax.geometry import clouds as cloud_lib
+from bridgeact_jax.geometry.guidance import Guidance, Waypoints, build_guidance
+from bridgeact_jax.geometry.projection import advance
+from bridgeact_jax.models.action_expert import ExpertConfig, sample_chunks
+from bridgeact_jax.models.normalizer import Normalizer
+from bridgeact_jax.models.observation import PAST, Proprioception, absolute, observe
+
+
+class LoopState(NamedTuple):
+    """Batched (B, ...): the plan's curve, progress (B,) m along it, and the arm's recent state."""
+
+    guidance: Guidance
+    progress: jax.Array
+    proprioception: Proprioception
+
+
+@jax.jit
+def start(plans: Waypoints, gripper_width: jax.Array) -> LoopState:
+    """State at the moment the plans (B, K, ...) are issued; waypoint 0 is the current pose."""
+    guidance = jax.vmap(build_guidance)(plans)
+    poses = PAST + 1
+    proprioception = Proprioception(
+        jnp.repeat(plans.position[:, :1], poses, axis=1),
+        jnp.repeat(plans.rotation[:, :1], poses, axis=1),
+        plans.gripper[:, 0],
+        gripper_width,
+    )
+    return LoopState(guidance, jnp.zeros(plans.count.shape), proprioception)
+
+
+@jax.jit
+def track(
+    state: LoopState,
+    position: jax.Array,
+    rotation: jax.Array,
+    gripper_command: jax.Array,
+    gripper_width: jax.Array,
+) -> LoopState:
+    """State one control step later, from the measured poses (B, ...) and the command just sent."""
+    progress = jax.vmap(advance)(
+        state.guidance, state.progress, position, rotation, gripper_command
+    )
+    past = state.proprioception
+    proprioception = Proprioception(
+        jnp.concatenate([past.position[:, 1:], position[:, None]], axis=1),
+        jnp.concatenate([past.rotation[:, 1:], rotation[:, None]], axis=1),
+        gripper_command,
+        gripper_width,
+    )
+    return LoopState(state.guidance, progress, proprioception)
+
+
+def act(
+    config: ExpertConfig,
+    params: dict,
+    normalizer: Normalizer,
+    state: LoopState,
+    clouds: jax.Array,
+    keys: jax.Array,
+    *,
+    use_cloud: bool,
+    sample_steps: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Targets for the next control steps.
+
+    Args:
+      clouds: (B, M, 3) metres, base frame; ignored without `use_cloud`.
+      keys: (B,) typed PRNG keys.
+
+    Returns:
+      base-frame position (B, H, 3), rotation (B, H, 4) and gripper (B, H), 1 = open. Row h is the
+      target 0.1 (h + 1) s from now, its gripper the command to send on the way there.
+    """
+    split = jax.vmap(jax.random.split)(keys)
+    origin = state.proprioception.position[:, -1]
+    facing = state.proprioception.rotation[:, -1]
+    points, mask = jax.vmap(cloud_lib.crop, in_axes=(0, 0, 0, None, None))(
+        split[:, 0], clouds, origin, config.crop_radius, config.points
+    )
+    observation = jax.vmap(observe)(
+        state.guidance, state.progress, state.proprioception, points, mask
+    )
+    chunks = sample_chunks(
+        config,
+        params,
+        normalizer,
+        observation,
+        split[:, 1],
+        use_cloud=use_cloud,
+        sample_steps=sample_steps,
+    )
+    return jax.vmap(absolute)(chunks, origin, facing)

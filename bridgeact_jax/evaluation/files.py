@@ -1,0 +1,18 @@
+"""Files that are there in full or not at all."""
+
+import os
+from pathlib import Path
+
+from bridgeact_jax.errors import UserError
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path` as UTF-8, atomically. Raises UserError if it cannot be written."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,43 @@
+"""Moving pictures for a report, encoded so that a page can carry them in itself."""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+
+class Media(NamedTuple):
+    """An encoded picture. `group` is the heading it stands under; `success` tags it."""
+
+    caption: str
+    data: bytes
+    mime: str
+    group: str = ""
+    success: bool | None = None
+
+
+def animation(
+    caption: str,
+    frames: Sequence[np.ndarray],
+    *,
+    frames_per_second: float,
+    group: str = "",
+    success: bool | None = None,
+    quality: int = 60,
+) -> Media:
+    """An endless animated WebP of `frames`, each (height, width, 3) uint8."""
+    pictures = [Image.fromarray(frame) for frame in frames]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        format="WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=round(1000 / frames_per_second),
+        loop=0,
+        quality=quality,
+        method=3,
+    )
+    return Media(caption, buffer.getvalue(), "image/webp", group, success)

@@ -1,0 +1,118 @@
+"""Policies over a fixed-size batch of arms: a target for each arm at every control step."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import jax
+import numpy as np
+
+from bridgeact_jax.evaluation import closed_loop
+from bridgeact_jax.geometry.guidance import Waypoints, is_open
+from bridgeact_jax.sim.environment import CLOSE_BELOW, CLOUD_POINTS, OPEN_ABOVE, Observation
+from bridgeact_jax.sim.follower import guidance_of, time_guidance
+from bridgeact_jax.training.checkpoint import load_expert
+
+EXECUTE = 4  # rows of a chunk executed before the next is sampled
+SAMPLE_STEPS = 10
+LINGER = 10  # control steps the follower stands at the end of its curve before it gives up
+
+Targets = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class SplinePolicy:
+    """The guidance followed to the letter, by the clock."""
+
+    def __init__(self, plans: list[Waypoints]):
+        timed = [time_guidance(guidance_of(plan)) for plan in plans]
+        self._last = np.array([len(position) - 1 for position, _, _ in timed])
+        rows = np.minimum(np.arange(self._last.max() + 1), self._last[:, None])
+        self._timed = [
+            np.stack([parts[i][rows[k]] for k, parts in enumerate(timed)]) for i in range(3)
+        ]
+        self._step = 0
+
+    def targets(self, observations: list[Observation], cloud_of: Callable) -> Targets:
+        """Targets (B, 3), (B, 4), (B,) for the next 0.1 s."""
+        row = min(self._step, self._timed[0].shape[1] - 1)
+        self._step += 1
+        return tuple(column[:, row] for column in self._timed)
+
+    def finished(self) -> np.ndarray:
+        """(B,) whether the curve is done and nothing more will happen."""
+        return self._step > self._last + LINGER
+
+
+@cache
+def _compiled(checkpoint: str, use_cloud: bool):
+    _, model, *saved = load_expert(checkpoint)
+    # Where everything else of the rollouts is, which need not be where checkpoints are loaded.
+    params, normalizer = jax.tree.map(jax.numpy.asarray, jax.device_get(saved))
+    act = partial(closed_loop.act, model, use_cloud=use_cloud, sample_steps=SAMPLE_STEPS)
+    return jax.jit(act), params, normalizer
+
+
+class ExpertPolicy:
+    """The action expert in closed loop; `checkpoint` is the workdir of a training run.
+
+    A new chunk is sampled every `EXECUTE` control steps and after each gripper event. A row's
+    result depends on its own key, plan and cloud only.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        plans: list[Waypoints],
+        observations: list[Observation],
+        keys: jax.Array,
+        *,
+        use_cloud: bool,
+    ):
+        self._act, self._params, self._normalizer = _compiled(checkpoint, use_cloud)
+        batched = jax.tree.map(lambda *x: np.stack(x), *plans)
+        width = np.array([o.gripper_width for o in observations], np.float32)
+        self._state = closed_loop.start(batched, width)
+        self._keys, self._use_cloud = keys, use_cloud
+        self._command = np.array(batched.gripper[:, 0], np.float32)
+        self._row = np.zeros(len(plans), int)
+        self._flipped = np.zeros(len(plans), bool)
+        self._chunk: list[np.ndarray] | None = None
+        self._step = 0
+
+    def targets(self, observations: list[Observation], cloud_of: Callable) -> Targets:
+        """Targets (B, 3), (B, 4), (B,) for the next 0.1 s; `cloud_of(i)` casts arm i's cloud."""
+        if self._step > 0:
+            position, rotation, width = (
+                np.array([getattr(o, name) for o in observations], np.float32)
+                for name in ("position", "rotation", "gripper_width")
+            )
+            self._state = closed_loop.track(self._state, position, rotation, self._command, width)
+        fresh = np.full(len(observations), self._step % EXECUTE == 0) | self._flipped
+        if fresh.any():
+            self._sample(fresh, cloud_of)
+        row = np.arange(len(observations)), self._row
+        position, rotation, wanted = (column[row] for column in self._chunk)
+        opened = is_open(self._command)
+        self._flipped = np.where(opened, wanted < CLOSE_BELOW, wanted > OPEN_ABOVE)
+        self._command = np.where(self._flipped, 1 - self._command, self._command)
+        self._row = np.minimum(self._row + 1, self._chunk[0].shape[1] - 1)
+        self._step += 1
+        return position, rotation, self._command.astype(np.float32)
+
+    def _sample(self, fresh: np.ndarray, cloud_of: Callable) -> None:
+        cloud = [cloud_of(i) if self._use_cloud and fresh[i] else None for i in range(len(fresh))]
+        empty = np.full((CLOUD_POINTS, 3), np.inf, np.float16)
+        clouds = np.stack([empty if c is None else c for c in cloud])
+        keys = jax.vmap(partial(jax.random.fold_in, data=self._step))(self._keys)
+        new = [
+            np.asarray(x)
+            for x in self._act(self._params, self._normalizer, self._state, clouds, keys)
+        ]
+        if self._chunk is None:
+            self._chunk = [np.array(x) for x in new]
+        for old, row in zip(self._chunk, new, strict=True):
+            old[fresh] = row[fresh]
+        self._row[fresh] = 0
+
+    def finished(self) -> np.ndarray:
+        """(B,) always False: the expert goes on until the time limit."""
+        return np.zeros(len(self._row), bool)

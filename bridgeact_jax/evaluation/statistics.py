@@ -1,0 +1,102 @@
+"""From episodes to success rates with intervals: the content of `results.json`."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+HORIZONS = ("short", "middle", "long")
+Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
+
+
+def wilson(successes: int, episodes: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a success rate; (0, 1) without episodes."""
+    if not 0 <= successes <= episodes:
+        raise ValueError(f"{successes} successes of {episodes} episodes")
+    if episodes == 0:
+        return 0.0, 1.0
+    scale = episodes + Z_95**2
+    middle = (successes + Z_95**2 / 2) / scale
+    half = (
+        Z_95 / scale * math.sqrt(successes * (episodes - successes) / episodes + Z_95**2 / 4)
+    )
+    # The ends 0 and 1 are exact; the formula reaches them only up to rounding.
+    low = 0.0 if successes == 0 else middle - half
+    high = 1.0 if successes == episodes else middle + half
+    return low, high
+
+
+def succeeded(episode: Mapping) -> bool:
+    """Whether an episode counts as a success: an invalid one never does."""
+    return bool(episode["success"] and episode["valid"])
+
+
+def summarise(
+    episodes: Iterable[Mapping],
+    *,
+    horizons: Mapping[str, str],
+    policy: str,
+    planner: str,
+    suite: str,
+    seed: int,
+    waypoint_noise: float,
+    depth_noise: float,
+    checkpoint: str | None,
+) -> dict:
+    """The content of `results.json`.
+
+    Args:
+      episodes: records with `task`, `success`, `failure_kind` (None where it succeeded),
+        `wrong_object` and `valid`; the order does not matter.
+      horizons: {task: short, middle or long}; tasks are reported in this order, those without
+        episodes left out.
+      waypoint_noise, depth_noise: standard deviations in metres.
+
+    Returns:
+      The settings, `tasks` (per task counts, rates, `ci95`, `failures` by kind, `wrong_object`,
+      `wrong_object_rate`, `invalid`) and `summary` (success rate over all episodes of a horizon,
+      None without episodes).
+    """
+    by_task: dict[str, list[Mapping]] = {task: [] for task in horizons}
+    for episode in episodes:
+        by_task[episode["task"]].append(episode)
+    tasks = {
+        task: _summarise_task(horizons[task], found) for task, found in by_task.items() if found
+    }
+    summary = {}
+    for horizon in HORIZONS:
+        parts = [task for task in tasks.values() if task["horizon"] == horizon]
+        total = sum(task["episodes"] for task in parts)
+        summary[horizon] = sum(task["successes"] for task in parts) / total if total else None
+    return {
+        "policy": policy,
+        "planner": planner,
+        "suite": suite,
+        "seed": seed,
+        "waypoint_noise": waypoint_noise,
+        "depth_noise": depth_noise,
+        "checkpoint": checkpoint,
+        "tasks": tasks,
+        "summary": summary,
+    }
+
+
+def _summarise_task(horizon: str, episodes: list[Mapping]) -> dict:
+    total = len(episodes)
+    successes = sum(map(succeeded, episodes))
+    wrong = sum(bool(episode["wrong_object"]) for episode in episodes)
+    failures = Counter(
+        "invalid" if not episode["valid"] else episode["failure_kind"] or "unknown"
+        for episode in episodes
+        if not succeeded(episode)
+    )
+    return {
+        "horizon": horizon,
+        "episodes": total,
+        "successes": successes,
+        "success_rate": successes / total,
+        "ci95": list(wilson(successes, total)),
+        "failures": dict(sorted(failures.items())),
+        "wrong_object": wrong,
+        "wrong_object_rate": wrong / total,
+        "invalid": sum(not episode["valid"] for episode in episodes),
+    }

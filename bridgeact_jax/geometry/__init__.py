@@ -1,0 +1,1 @@
+"""Pure JAX geometry: rotations, poses, guidance curves, keyframes, cameras and point clouds."""

@@ -1,0 +1,1 @@
+"""The action expert: pure functions of parameters and arrays."""

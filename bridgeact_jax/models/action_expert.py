@@ -1,0 +1,157 @@
+"""The action expert: a diffusion policy conditioned on guidance, arm state and a local cloud."""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from bridgeact_jax.models import diffusion
+from bridgeact_jax.models.denoiser import TemporalUNet
+from bridgeact_jax.models.normalizer import Normalizer
+from bridgeact_jax.models.observation import ACTION_DIM, PAST, WINDOW, Observation
+from bridgeact_jax.models.pointnet import PointNet
+
+GATE_GAIN = 10.0  # the gate starts at zero and moves by about the learning rate a step
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """Sizes of the expert: `horizon` rows of 0.1 s, `points` in a crop of `crop_radius` metres."""
+
+    horizon: int = 8
+    widths: tuple[int, ...] = (64, 128)
+    condition: int = 128
+    point_width: int = 128
+    keypoints: int = 16
+    points: int = 128
+    crop_radius: float = 0.3
+    train_steps: int = 100
+    dtype: str = "float32"
+
+
+def _sinusoidal(step: jax.Array, dim: int, train_steps: int) -> jax.Array:
+    frequency = jnp.exp(jnp.linspace(0.0, jnp.log(float(train_steps)), dim // 2))
+    phase = step.astype(jnp.float32)[:, None] / train_steps * frequency
+    return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
+
+
+class ActionExpert(nn.Module):
+    """`encode` an observation once, `denoise` any number of noisy chunks against it."""
+
+    config: ExpertConfig
+
+    def setup(self):
+        config = self.config
+        dtype = jnp.dtype(config.dtype)
+
+        def mlp(name):
+            return nn.Sequential(
+                [
+                    nn.Dense(config.condition, dtype=dtype, name=f"{name}_0"),
+                    nn.silu,
+                    nn.Dense(config.condition, dtype=dtype, name=f"{name}_1"),
+                ]
+            )
+
+        self.proprio = mlp("proprio")
+        self.guidance = mlp("guidance")
+        self.time = mlp("time")
+        self.pointnet = PointNet(config.point_width, config.keypoints, dtype)
+        self.cloud = mlp("cloud")
+        self.cloud_skip = nn.Dense(config.condition, dtype=dtype)
+        self.cloud_gate = self.param("cloud_gate", nn.initializers.zeros, (config.condition,))
+        self.unet = TemporalUNet(config.widths, dtype)
+
+    def encode(
+        self,
+        observation: Observation,
+        guided: jax.Array,
+        *,
+        use_cloud: bool,
+    ) -> jax.Array:
+        """Condition (B, C) float32.
+
+        Args:
+          observation: batched.
+          guided: (B,) bool, False where the guidance is withheld (condition dropout).
+          use_cloud: False computes stage 1's function. With True and a gate at zero the result is
+            the same to the last bit; an empty cloud contributes nothing.
+        """
+        seen = jnp.where(guided[:, None, None], observation.window, 0.0)
+        window = seen.reshape(seen.shape[0], -1)
+        flags = guided[:, None].astype(window.dtype)
+        guidance = self.guidance(jnp.concatenate([window, flags], axis=-1))
+        condition = self.proprio(observation.proprio) + guidance
+        if use_cloud or self.is_initializing():
+            context = jnp.concatenate([window, flags, observation.proprio], axis=-1)
+            features = self.pointnet(observation.points, observation.point_mask, context)
+            some = jnp.any(observation.point_mask, axis=-1, keepdims=True)
+            cloud = jnp.where(some, self.cloud(features) + self.cloud_skip(features), 0.0)
+            condition = condition + GATE_GAIN * self.cloud_gate * cloud
+        return condition.astype(jnp.float32)
+
+    def denoise(self, condition: jax.Array, noisy: jax.Array, step: jax.Array) -> jax.Array:
+        """Clean normalised chunk (B, H, 10) from a noisy one at diffusion step (B,)."""
+        embedded = _sinusoidal(step, self.config.condition, self.config.train_steps)
+        return self.unet(noisy, condition + self.time(embedded))
+
+    def __call__(
+        self, observation: Observation, noisy: jax.Array, step: jax.Array
+    ) -> jax.Array:
+        guided = jnp.ones(noisy.shape[0], bool)
+        return self.denoise(self.encode(observation, guided, use_cloud=True), noisy, step)
+
+
+def example_inputs(config: ExpertConfig, batch: int = 1) -> tuple:
+    """Zero arguments of `ActionExpert.__call__`, for initialisation by shape."""
+    observation = Observation(
+        proprio=jnp.zeros((batch, 9 * PAST + 3)),
+        window=jnp.zeros((batch, len(WINDOW) + 1, ACTION_DIM)),
+        points=jnp.zeros((batch, config.points, 3)),
+        point_mask=jnp.zeros((batch, config.points), bool),
+    )
+    noisy = jnp.zeros((batch, config.horizon, ACTION_DIM))
+    return observation, noisy, jnp.zeros(batch, jnp.int32)
+
+
+def sample_chunks(
+    config: ExpertConfig,
+    params: dict,
+    normalizer: Normalizer,
+    observation: Observation,
+    keys: jax.Array,
+    *,
+    use_cloud: bool,
+    sample_steps: int = 10,
+) -> jax.Array:
+    """One action chunk for each observation, by DDIM.
+
+    Args:
+      observation: batched (B, ...).
+      keys: (B,) typed PRNG keys, one an element, so that a row does not depend on its batch.
+
+    Returns:
+      (B, H, 10): relative position in metres, 6D rotation, gripper in [0, 1], 1 = open.
+    """
+    expert = ActionExpert(config)
+    variables = {"params": params}
+    shape = (config.horizon, ACTION_DIM)
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    guided = jnp.ones(noise.shape[0], bool)
+    condition = expert.apply(
+        variables, observation, guided, use_cloud=use_cloud, method=ActionExpert.encode
+    )
+
+    def predict(x, step):
+        steps = jnp.full(x.shape[0], step)
+        return expert.apply(variables, condition, x, steps, method=ActionExpert.denoise)
+
+    clean = diffusion.ddim_sample(
+        predict,
+        noise,
+        normalizer.limit,
+        train_steps=config.train_steps,
+        sample_steps=sample_steps,
+    )
+    return normalizer.denormalize(clean)

@@ -1,0 +1,1 @@
+"""Planners: from a task to waypoints."""

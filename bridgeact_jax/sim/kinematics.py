@@ -1,0 +1,64 @@
+"""Inverse kinematics of the arm: joint angles that bring the tool frame to a pose."""
+
+import functools
+
+import mink
+import mujoco
+import numpy as np
+
+from bridgeact_jax.sim import robot
+
+POSITION_TOLERANCE = 2e-4  # metres
+ROTATION_TOLERANCE = 2e-3  # radians
+
+
+class Kinematics:
+    """Differential inverse kinematics with joint limits, resting near the home pose."""
+
+    def __init__(self) -> None:
+        spec = mujoco.MjSpec()
+        robot.add_panda(spec, fingers=False)
+        self._model = spec.compile()
+        self._configuration = mink.Configuration(self._model)
+        self._frame = mink.FrameTask(
+            robot.TCP_SITE, "site", position_cost=1.0, orientation_cost=0.3, lm_damping=1e-3
+        )
+        posture = mink.PostureTask(self._model, cost=2e-3)
+        posture.set_target(robot.HOME)
+        self._tasks = [self._frame, posture]
+        self._limits = [mink.ConfigurationLimit(self._model)]
+
+    def solve(
+        self, position: np.ndarray, rotation: np.ndarray, start: np.ndarray, iterations: int = 6
+    ) -> np.ndarray:
+        """Joint angles (7,) rad for a tool pose, as near to it as `iterations` get.
+
+        Args:
+          position: (3,) metres, base frame.
+          rotation: (4,) unit quaternion wxyz.
+          start: (7,) joint angles to begin from, within limits.
+        """
+        configuration = self._configuration
+        configuration.update(start)
+        self._frame.set_target(mink.SE3(np.concatenate([rotation, position])))
+        for _ in range(iterations):
+            error = self._frame.compute_error(configuration)
+            if (
+                np.abs(error[:3]).max() < POSITION_TOLERANCE
+                and np.abs(error[3:]).max() < ROTATION_TOLERANCE
+            ):
+                break
+            try:
+                velocity = mink.solve_ik(
+                    configuration, self._tasks, 1.0, "daqp", damping=1e-6, limits=self._limits
+                )
+            except mink.NoSolutionFound:
+                break
+            configuration.integrate_inplace(velocity, 1.0)
+        return configuration.q.copy()
+
+
+@functools.cache
+def shared() -> Kinematics:
+    """The process's solver: a solve keeps nothing from the one before, so all may share it."""
+    return Kinematics()

@@ -1,0 +1,1 @@
+"""Training of the action expert: one loop for both stages."""

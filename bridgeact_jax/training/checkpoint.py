@@ -1,0 +1,115 @@
+"""Checkpoints: the state and the config, written asynchronously by Orbax.
+
+The stream's position is the state's own step, for a batch is a function of (seed, step).
+"""
+
+import jax
+import ml_collections
+import orbax.checkpoint as ocp
+from etils import epath
+
+from bridgeact_jax.errors import UserError
+from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
+from bridgeact_jax.models.normalizer import Normalizer, identity
+from bridgeact_jax.training.config import expert_config
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `workdir/checkpoints`.
+
+    With `keep`, the directory is made and older checkpoints than that many are removed; without,
+    nothing is written.
+    """
+
+    def __init__(self, workdir: epath.Path, *, keep: int | None = None):
+        writing = keep is not None
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=writing, read_only=not writing
+        )
+        self._path = (workdir / "checkpoints").resolve()
+        self._manager = ocp.CheckpointManager(self._path, options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """The last complete step, None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state, config: ml_collections.ConfigDict, source: dict) -> None:
+        """Start writing; returns before it is on disk. A killed write leaves no checkpoint.
+
+        `source` says what the run learns from, as JSON.
+        """
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state._asdict()),
+                config=ocp.args.JsonSave({"config": config.to_dict(), "source": source}),
+            ),
+            force=True,
+        )
+
+    def config(self) -> tuple[ml_collections.ConfigDict, dict]:
+        """The configuration and the source of the latest checkpoint."""
+        saved = self._restore(config=ocp.args.JsonRestore())["config"]
+        return ml_collections.ConfigDict(saved["config"]), saved["source"]
+
+    def restore(self, abstract):
+        """The latest state, laid out like `abstract` (a state of ShapeDtypeStructs)."""
+        saved = self._restore(state=ocp.args.StandardRestore(abstract._asdict()))
+        return type(abstract)(**saved["state"])
+
+    def restore_parts(self, abstract: dict) -> dict:
+        """The parts of the latest state that `abstract` names, laid out like it."""
+        arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
+        return self._restore(
+            state=ocp.args.PyTreeRestore(abstract, restore_args=arguments, partial_restore=True)
+        )["state"]
+
+    def _restore(self, **items):
+        try:
+            return self._manager.restore(self.latest, args=ocp.args.Composite(**items))
+        except Exception as error:  # what is raised depends on which file is damaged
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"{self._path / str(self.latest)}: cannot be restored ({reason}); remove this "
+                "folder to use the checkpoint before it"
+            ) from error
+
+    def close(self) -> None:
+        """Wait for writes in flight."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def abstract_params(model: ExpertConfig) -> dict:
+    """Shapes of the expert's parameters."""
+    init = ActionExpert(model).init
+    return jax.eval_shape(init, jax.random.key(0), *example_inputs(model))["params"]
+
+
+def open_checkpoints(workdir: epath.PathLike) -> Checkpoints:
+    """The checkpoints of an existing run. Raises UserError if `workdir` holds none."""
+    path = epath.Path(workdir) / "checkpoints"
+    if not path.is_dir():
+        raise UserError(f"{workdir}: no checkpoints here; give the --workdir of a training run")
+    checkpoints = Checkpoints(epath.Path(workdir))
+    if checkpoints.latest is None:
+        raise UserError(f"{path}: no complete checkpoint; did the run reach its first one?")
+    return checkpoints
+
+
+def load_expert(
+    workdir: epath.PathLike,
+) -> tuple[ml_collections.ConfigDict, ExpertConfig, dict, Normalizer]:
+    """(config, model, EMA parameters, normalizer) of a run's latest checkpoint, on this host."""
+    checkpoints = open_checkpoints(workdir)
+    config, _ = checkpoints.config()
+    model = expert_config(config)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = {"ema": abstract_params(model), "normalizer": jax.eval_shape(identity)}
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes
+    )
+    saved = checkpoints.restore_parts(abstract)
+    checkpoints.close()
+    return config, model, saved["ema"], saved["normalizer"]

@@ -1,0 +1,108 @@
+"""The base configuration. Files under `configs/` say only what differs."""
+
+import dataclasses
+import functools
+import runpy
+from pathlib import Path
+
+import ml_collections
+
+from bridgeact_jax.datasets.episode import CLOUD_SHAPE
+from bridgeact_jax.datasets.loader import AHEAD
+from bridgeact_jax.errors import UsageError
+from bridgeact_jax.models.action_expert import ExpertConfig
+
+
+def base_config() -> ml_collections.ConfigDict:
+    """Every option of a training run with its default; units in the comments."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.use_cloud = False  # stage 2 turns it on
+    config.steps = 1000
+    config.batch_size = 256  # global
+    config.noise_draws = 1  # noisy chunks denoised for each encoded observation
+    config.log_every = 50  # steps
+    config.checkpoint_every = 1000  # steps
+    config.checkpoints_kept = 2
+    config.fsdp = 1  # devices over which parameters are sharded; the rest are data parallel
+
+    config.model = ml_collections.ConfigDict(dataclasses.asdict(ExpertConfig()))
+
+    config.data = data = ml_collections.ConfigDict()
+    data.history = 96  # frames of 0.1 s between a plan and now, at most
+    data.waypoints = 12  # of a plan, at most
+    data.contact_weight = 3.0
+
+    config.noise = noise = ml_collections.ConfigDict()
+    noise.waypoint = 0.03  # m per axis, per waypoint
+    noise.common = 0.01  # m per axis, shared by a plan's waypoints
+    noise.rotation = 0.0  # rad per axis, per waypoint
+    noise.recovery_position = 0.03  # m per axis: displacement of the current pose
+    noise.recovery_rotation = 0.05  # rad per axis
+    noise.recovery_slope = 0.2  # less near a gripper event: m per m of distance from it
+    noise.recovery_floor = 0.002  # m, at the event itself
+    noise.recovery_steps = 5.0  # rows after which the path is reached again
+
+    config.dropout = dropout = ml_collections.ConfigDict()
+    dropout.guidance = 0.1
+    dropout.cloud = 0.1
+
+    config.optimizer = optimizer = ml_collections.ConfigDict()
+    optimizer.learning_rate = 1e-3
+    optimizer.warmup_steps = 100
+    optimizer.weight_decay = 1e-4
+    optimizer.clip_norm = 1.0
+    optimizer.ema_decay = 0.999
+    return config
+
+
+def expert_config(config: ml_collections.ConfigDict) -> ExpertConfig:
+    """The model's part of a configuration."""
+    fields = config.model.to_dict()
+    return ExpertConfig(**{**fields, "widths": tuple(fields["widths"])})
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raise UsageError for the first value that training cannot work with."""
+    model, levels = config.model, len(config.model.widths)
+    rules = {
+        "steps": (config.steps > config.optimizer.warmup_steps, "> optimizer.warmup_steps"),
+        "batch_size": (config.batch_size > 0, "positive"),
+        "noise_draws": (config.noise_draws > 0, "positive"),
+        "log_every": (config.log_every > 0, "positive"),
+        "checkpoint_every": (config.checkpoint_every > 0, "positive"),
+        "checkpoints_kept": (config.checkpoints_kept > 0, "positive"),
+        "seed": (config.seed >= 0, "0 or more"),
+        "data.history": (config.data.history > 0, "positive"),
+        "data.waypoints": (config.data.waypoints > AHEAD, f"more than {AHEAD}"),
+        "model.horizon": (
+            model.horizon > 0 and model.horizon % 2 ** (levels - 1) == 0,
+            f"divisible by {2 ** (levels - 1)}, for {levels} widths",
+        ),
+        "model.points": (
+            0 < model.points <= CLOUD_SHAPE[0], f"1 to {CLOUD_SHAPE[0]}, what a stored cloud has"
+        ),
+        "model.dtype": (model.dtype in ("float32", "bfloat16"), "float32 or bfloat16"),
+    }  # fmt: skip
+    for name, (holds, right) in rules.items():
+        if not holds:
+            value = functools.reduce(getattr, name.split("."), config)
+            raise UsageError(f"config.{name} = {value} must be {right}")
+
+
+def differences(old: dict, new: dict, name: str) -> list[str]:
+    """One phrase for each value of nested dicts that differs; tuples and lists compare alike."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        parts = (differences(old.get(key), new.get(key), f"{name}.{key}") for key in keys)
+        return [phrase for part in parts for phrase in part]
+    old, new = (list(value) if isinstance(value, tuple) else value for value in (old, new))
+    return [] if old == new else [f"{name} was {old}, is {new}"]
+
+
+def shipped_config(name: str, stage: str) -> ml_collections.ConfigDict:
+    """`get_config(stage)` of `configs/<name>.py`, from an installed wheel or a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "_configs"
+    folder = installed if installed.is_dir() else package.parent / "configs"
+    return runpy.run_path(str(folder / f"{name}.py"))["get_config"](stage)

@@ -1,0 +1,230 @@
+"""The training loop: one for both stages."""
+
+import contextlib
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from etils import epath
+
+from bridgeact_jax.datasets.loader import Windows, WindowSampler, resample
+from bridgeact_jax.datasets.store import open_store
+from bridgeact_jax.errors import UsageError, UserError
+from bridgeact_jax.models import normalizer as normalizer_lib
+from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
+from bridgeact_jax.progress import Progress
+from bridgeact_jax.training.checkpoint import Checkpoints, load_expert
+from bridgeact_jax.training.config import check_config, differences, expert_config
+from bridgeact_jax.training.mesh import batch_sharding, make_mesh, replicated, state_sharding
+from bridgeact_jax.training.metrics import MetricsWriter
+from bridgeact_jax.training.step import (
+    TrainState,
+    make_example,
+    make_optimizer,
+    make_train_step,
+)
+
+NORMALIZER_WINDOWS = 8192
+MAY_CHANGE = ("log_every", "checkpoint_every", "checkpoints_kept", "fsdp")
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    *,
+    store: epath.PathLike,
+    workdir: epath.PathLike,
+    init: epath.PathLike | None = None,
+) -> dict[str, float]:
+    """Train until `config.steps`, from the latest checkpoint in `workdir` if there is one.
+
+    Args:
+      store: a converted trajectory store, local to this host.
+      workdir: where checkpoints and metrics go; gs:// works.
+      init: workdir of the run whose EMA parameters and normalizer to start from.
+
+    Returns:
+      The last figures logged; empty if the run had ended before.
+    """
+    # ---- data
+    config = ml_collections.FrozenConfigDict(config)
+    check_config(config)
+    model = expert_config(config)
+    trajectories = open_store(store)
+    sampler = WindowSampler(
+        resample(trajectories),
+        horizon=model.horizon,
+        history=config.data.history,
+        waypoints=config.data.waypoints,
+        contact_weight=config.data.contact_weight,
+        with_cloud=config.use_cloud,
+    )
+    columns = trajectories.manifest["columns"]
+    source = {
+        "store": {name: column["sha256"] for name, column in columns.items()},
+        "init": None if init is None else str(init),
+    }
+
+    # ---- state: shapes, then shardings, then values
+    mesh = make_mesh(config.fsdp)
+    if config.batch_size % mesh.size:
+        raise UsageError(
+            f"config.batch_size = {config.batch_size} does not divide by the {mesh.size} devices"
+        )
+    optimizer = make_optimizer(config)
+    workdir = epath.Path(workdir)
+
+    def initial_state(params: dict | None, normalizer: normalizer_lib.Normalizer) -> TrainState:
+        if params is None:
+            key = jax.random.key(config.seed)
+            params = ActionExpert(model).init(key, *example_inputs(model))["params"]
+        params = jax.tree.map(jnp.copy, params)
+        ema = jax.tree.map(jnp.copy, params)
+        return TrainState(
+            jnp.zeros((), jnp.int32), params, ema, optimizer.init(params), normalizer
+        )
+
+    shapes = jax.eval_shape(initial_state, None, normalizer_lib.identity())
+    shardings = state_sharding(mesh, shapes)
+    past = Checkpoints(workdir)
+    if past.latest is not None:
+        _check_same_run(past, config, source, workdir)
+        abstract = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
+        )
+        state = past.restore(abstract)
+    else:
+        params = None
+        if init is None:
+            normalizer = _fit_normalizer(sampler, model, config)
+        else:
+            saved, _, params, normalizer = load_expert(init)
+            _check_same_model(saved, config, init)
+        start = jax.device_get((params, normalizer))  # from one device, for all of the mesh
+        state = jax.jit(initial_state, out_shardings=shardings)(*start)
+    past.close()
+
+    # ---- step
+    place = batch_sharding(mesh)
+    step_fn = jax.jit(
+        make_train_step(model, config, optimizer),
+        in_shardings=(shardings, place),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+    first = int(state.step)
+    stream = sampler.stream(
+        seed=config.seed,
+        batch_size=config.batch_size,
+        first_step=first,
+        shard=jax.process_index(),
+        num_shards=jax.process_count(),
+    )
+
+    # ---- loop
+    with contextlib.ExitStack() as stack:
+        label = "fine-tuning with clouds" if config.use_cloud else "pre-training"
+        progress = stack.enter_context(Progress(config.steps - first, "steps", label))
+        checkpoints = _open_for_writing(workdir, config.checkpoints_kept)
+        stack.callback(checkpoints.close)
+        metrics = None
+        if jax.process_index() == 0:
+            metrics = stack.enter_context(contextlib.closing(MetricsWriter(workdir, first)))
+        figures, before = {}, None
+        logged, clock = first, time.monotonic()
+        for step in range(first + 1, config.steps + 1):
+            batch = _to_devices(next(stream), place)
+            with jax.transfer_guard("disallow"):
+                state, latest = step_fn(state, batch)
+            jax.block_until_ready(before)  # at most two batches are in flight
+            before = latest
+            if step == first + 1:
+                jax.block_until_ready(latest)
+                logged, clock = step, time.monotonic()  # rates leave out compilation
+            checkpoint = step % config.checkpoint_every == 0 or step == config.steps
+            if checkpoint or step % config.log_every == 0:
+                figures = _finite_figures(step, latest)
+                if step > logged:
+                    rate = config.batch_size * (step - logged) / (time.monotonic() - clock)
+                    figures["samples_per_second"] = rate
+                    progress.update(0, samples_per_second=round(rate))
+                logged, clock = step, time.monotonic()
+                if metrics is not None:
+                    metrics.write(step, figures)
+                progress.update(0, loss=f"{figures['loss']:.4f}")
+            if checkpoint:
+                checkpoints.save(step, state, config, source)
+            progress.update(1)
+    return figures
+
+
+def _to_devices(batch: Windows, sharding: jax.sharding.Sharding) -> Windows:
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def _finite_figures(step: int, latest: dict[str, jax.Array]) -> dict[str, float]:
+    """The figures on the host. Raises UserError if one is not finite."""
+    figures = {name: float(value) for name, value in jax.device_get(latest).items()}
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"the {name} is {value} at step {step}: lower config.optimizer.learning_rate or "
+                "inspect the store; the last checkpoint is kept"
+            )
+    return figures
+
+
+def _fit_normalizer(
+    sampler: WindowSampler, model: ExpertConfig, config: ml_collections.ConfigDict
+) -> normalizer_lib.Normalizer:
+    """The normalizer of seeded windows of the stream's own distribution."""
+
+    @jax.jit
+    def fit(windows: Windows) -> normalizer_lib.Normalizer:
+        keys = jax.random.split(jax.random.key(config.seed), NORMALIZER_WINDOWS)
+        example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
+        return normalizer_lib.fit(example.chunk, example.mask)
+
+    rows = sampler.rows(config.seed, np.iinfo(np.int32).max, NORMALIZER_WINDOWS)
+    return fit(sampler.gather(rows)._replace(cloud=None))
+
+
+def _open_for_writing(workdir: epath.Path, keep: int) -> Checkpoints:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        return Checkpoints(workdir, keep=keep)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be made: {error.strerror}") from None
+
+
+def _check_same_run(
+    past: Checkpoints, config: ml_collections.ConfigDict, source: dict, workdir: epath.Path
+) -> None:
+    saved, saved_source = past.config()
+    before, after = saved.to_dict(), config.to_dict()
+    for name in MAY_CHANGE:
+        before.pop(name, None)
+        after.pop(name, None)
+    found = differences(before, after, "config")
+    if saved_source["store"] != source["store"]:
+        found.append("--store holds other data")
+    if saved_source["init"] != source["init"]:
+        found.append(f"--init was {saved_source['init']}, is {source['init']}")
+    if found:
+        raise UsageError(
+            f"--workdir={workdir} holds a run that learns from something else: "
+            f"{'; '.join(found)}; resume it as it was started or choose another --workdir"
+        )
+
+
+def _check_same_model(
+    saved: ml_collections.ConfigDict, config: ml_collections.ConfigDict, init: epath.PathLike
+) -> None:
+    found = differences(saved.model.to_dict(), config.model.to_dict(), "config.model")
+    if found:
+        raise UsageError(
+            f"--init={init}: its checkpoint has another shape: {'; '.join(found)}; use the model "
+            "it was trained with"
+        )

@@ -1,0 +1,39 @@
+"""Stage 1, action pre-training: trajectories only, no clouds."""
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from bridgeact_jax.errors import UsageError
+from bridgeact_jax.training.loop import train
+
+
+def define_flags() -> None:
+    """Flags of `bridgeact pretrain`."""
+    config_flags.DEFINE_config_file(
+        "config", None, "config file, e.g. configs/demo.py:pretrain; --config.key=value overrides"
+    )
+    flags.DEFINE_string("store", None, "trajectory store, from `bridgeact convert`")
+    flags.DEFINE_string("workdir", None, "where checkpoints and metrics go; resumes if it has any")
+    flags.DEFINE_string("init", None, "workdir of a run whose EMA parameters to start from")
+    flags.DEFINE_bool("distributed", False, "join the other hosts of the slice or cluster")
+    flags.mark_flags_as_required(["config", "store", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    """Entry point of `bridgeact pretrain`."""
+    del argv
+    args = flags.FLAGS
+    if args.config.use_cloud:
+        raise UsageError("pretrain: this config trains with clouds: run `bridgeact finetune`")
+    run(args)
+
+
+def run(args: flags.FlagValues) -> None:
+    """Train as the flags say and print where the result lies."""
+    if args.distributed:
+        jax.distributed.initialize()
+    figures = train(args.config, store=args.store, workdir=args.workdir, init=args.init)
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    shown = shown or "was there already"
+    print(f"checkpoint at step {args.config.steps} in {args.workdir}: {shown}")

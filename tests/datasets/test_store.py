@@ -1,0 +1,139 @@
+"""The store's writer and reader on planted episodes, and damaged stores."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bridgeact_jax.cli import main
+from bridgeact_jax.datasets.episode import Episode
+from bridgeact_jax.datasets.inspect import describe_store
+from bridgeact_jax.datasets.store import COLUMNS, StoreWriter, open_store
+from bridgeact_jax.errors import UserError
+
+FACTS = {
+    "card": "toy",
+    "source": {"dataset": "toy", "version": "1.0.0", "split": "train", "files": []},
+    "rejected": {"fewer than 2 steps": 1},
+    "rejected_episodes": [{"index": 1, "reason": "fewer than 2 steps"}],
+}
+
+
+def make_episode(number: int, steps: int, with_cloud: bool = False) -> Episode:
+    rng = np.random.default_rng(number)
+    half = np.linspace(0, 0.5, steps)
+    return Episode(
+        time=np.arange(steps) / 5,
+        position=np.stack([0.1 * np.arange(steps), np.zeros(steps), np.zeros(steps)], 1),
+        rotation=np.stack([np.cos(half), np.sin(half), 0 * half, 0 * half], 1),
+        gripper=(np.arange(steps) < steps // 2).astype(np.float32),
+        gripper_width=np.full(steps, np.nan),
+        instruction=f"räume {number} auf",
+        cloud=rng.normal(size=(steps, 2048, 3)).astype(np.float16) if with_cloud else None,
+        index=2 * number,
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "store"
+    with StoreWriter(path, with_cloud=False) as writer:
+        for number, steps in enumerate((4, 10, 6)):
+            writer.append(make_episode(number, steps), np.array([0, steps // 2, steps - 1]))
+        writer.finish(**FACTS)
+    return path
+
+
+def test_round_trip(store):
+    opened = open_store(store)
+    assert opened.num_episodes == 3 and opened.manifest["steps"] == 20
+    assert set(opened.columns) == set(COLUMNS) - {"cloud"}
+    assert opened.columns["episode_offsets"].tolist() == [0, 4, 14, 20]
+    for name, column in opened.columns.items():
+        assert isinstance(column, np.memmap) and not column.flags.writeable
+        assert column.dtype.str == COLUMNS[name].dtype
+        np.testing.assert_array_equal(np.load(store / f"{name}.npy"), column)
+    for number, steps in enumerate((4, 10, 6)):
+        truth, episode = make_episode(number, steps), opened.episode(number)
+        for name in ("time", "position", "rotation", "gripper", "gripper_width"):
+            np.testing.assert_array_equal(
+                getattr(episode, name), getattr(truth, name).astype(COLUMNS[name].dtype)
+            )
+        assert (episode.instruction, episode.index) == (truth.instruction, truth.index)
+        assert opened.keyframes(number).tolist() == [0, steps // 2, steps - 1]
+    opened.verify()
+
+
+def test_figures(store):
+    figures = describe_store(open_store(store))
+    assert figures["steps"].tolist() == [4, 10, 6]
+    np.testing.assert_allclose(figures["hz"], 5.0)
+    np.testing.assert_allclose(figures["speed"], 0.5, rtol=1e-5)
+    assert figures["changes"].tolist() == [1, 1, 1]  # the jump between episodes is none
+    assert figures["open"] == 0.5 and figures["repeated"] == 0.0
+    assert figures["nan"]["gripper_width"] == 20 and figures["nan"]["position"] == 0
+
+
+def test_an_unfinished_store_does_not_appear(tmp_path):
+    with pytest.raises(RuntimeError, match="finish was not called"):
+        with StoreWriter(tmp_path / "store", with_cloud=False):
+            pass
+    with pytest.raises(KeyboardInterrupt):
+        with StoreWriter(tmp_path / "store", with_cloud=True) as writer:
+            writer.append(make_episode(0, 4, with_cloud=True), np.array([0, 3]))
+            raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def edit_manifest(store, **changes):
+    path = store / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda store: (store / "manifest.json").unlink(), "is no trajectory store"),
+        (lambda store: (store / "manifest.json").write_text("{"), "is not a store's manifest"),
+        (lambda store: edit_manifest(store, schema_version=99), "has schema_version 99, this pro"),
+        (lambda store: edit_manifest(store, columns={}), "lists no column 'episode_offsets'"),
+        (lambda store: cut(store / "position.npy"), "position.npy is cut off"),
+        (lambda store: (store / "time.npy").write_bytes(b"junk"), "time.npy is cut off or no"),
+        (lambda store: (store / "time.npy").unlink(), "time.npy is missing"),
+        (
+            lambda store: np.save(store / "gripper.npy", np.zeros(20)),
+            "gripper.npy holds float64(20,) where manifest.json says float32(20,)",
+        ),
+        (lambda store: (store / "episodes.jsonl").unlink(), "is damaged"),
+    ],
+)
+def test_damaged_stores(store, damage, message):
+    damage(store)
+    with pytest.raises(UserError) as caught:
+        open_store(store)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_inspect_command(store, tmp_path, capsys):
+    assert main(["bridgeact", "inspect", f"--store={store}", f"--out={tmp_path}/pictures"]) == 0
+    out = capsys.readouterr().out
+    assert "3 episodes, 20 steps; toy 1.0.0 (train), card toy" in out
+    assert "rate               5 .. 5, median 5 Hz" in out
+    assert "1: fewer than 2 steps" in out
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
+        "episodes.png", "histograms.png", "inspection.txt", "paths.png"
+    ]
+    assert main(["bridgeact", "inspect", f"--store={tmp_path}"]) == 1
+    assert "is no trajectory store" in capsys.readouterr().err
+
+
+def test_inspect_verifies_checksums(store, capsys):
+    content = bytearray((store / "position.npy").read_bytes())
+    content[-1] ^= 1
+    (store / "position.npy").write_bytes(content)
+    assert main(["bridgeact", "inspect", f"--store={store}"]) == 1
+    assert "position.npy differs from the checksum" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""The joint without contact: training sees what closed loop sees, and the loop closes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bridgeact_jax.datasets.loader import WindowSampler
+from bridgeact_jax.evaluation import closed_loop
+from bridgeact_jax.geometry import rotations
+from bridgeact_jax.geometry.guidance import Waypoints
+from bridgeact_jax.models import normalizer as normalizer_lib
+from bridgeact_jax.models.action_expert import ActionExpert, example_inputs
+from bridgeact_jax.models.observation import absolute, observe
+from bridgeact_jax.training.config import base_config, expert_config
+from bridgeact_jax.training.step import (
+    TrainState,
+    _displace,
+    make_example,
+    make_optimizer,
+    make_train_step,
+)
+from tests.evaluation import kinematic_toy as toy
+
+
+def sampler_of(data, config, model, with_cloud=True):
+    return WindowSampler(
+        data,
+        horizon=model.horizon,
+        history=config.data.history,
+        waypoints=config.data.waypoints,
+        contact_weight=config.data.contact_weight,
+        with_cloud=with_cloud,
+    )
+
+
+def quiet(config):
+    """No noise and no displacement."""
+    for name in ("waypoint", "common", "recovery_position", "recovery_rotation"):
+        config.noise[name] = 1e-9
+    return config
+
+
+def test_training_sees_exactly_what_closed_loop_sees():
+    """The observation of a training window is that of the arm driven along the same path."""
+    config = quiet(base_config())
+    model = expert_config(config)
+    data = toy.demonstrations(2, seed=1)
+    sampler = sampler_of(data, config, model, with_cloud=False)
+    first, last = data.offsets[1], data.offsets[2] - 1
+    rows = np.arange(first, last)
+    windows = sampler.gather(rows)
+    example = jax.jit(jax.vmap(lambda w: make_example(jax.random.key(0), w, model, config.noise)))(
+        windows
+    )
+
+    keyframes = data.keyframe_row[data.keyframe_offsets[1] : data.keyframe_offsets[2]]
+    index = np.pad(keyframes, (0, config.data.waypoints - len(keyframes)), mode="edge")
+    plan = Waypoints(
+        data.position[index], data.rotation[index], data.gripper[index], np.int32(len(keyframes))
+    )
+    width = np.full(1, np.nan, np.float32)
+    state = closed_loop.start(jax.tree.map(lambda x: np.asarray(x)[None], plan), width)
+    points, mask = jnp.zeros((1, model.points, 3)), jnp.zeros((1, model.points), bool)
+    see = jax.jit(jax.vmap(observe))
+    for k, row in enumerate(rows):
+        if k > 0:
+            state = closed_loop.track(
+                state,
+                data.position[row][None],
+                data.rotation[row][None],
+                data.gripper[row - 1][None],
+                width,
+            )
+        live = see(state.guidance, state.progress, state.proprioception, points, mask)
+        np.testing.assert_allclose(example.observation.window[k], live.window[0], atol=1e-4)
+        np.testing.assert_allclose(example.observation.proprio[k], live.proprio[0], atol=1e-4)
+    assert float(state.progress[0]) > 0.9 * float(state.guidance.progress[0, -1])
+
+
+def test_the_target_of_a_window_is_the_path_that_follows():
+    config = quiet(base_config())
+    model = expert_config(config)
+    data = toy.demonstrations(2, seed=1)
+    windows = sampler_of(data, config, model).gather(np.array([5, 20]))
+    for k, row in enumerate((5, 20)):
+        one = jax.tree.map(lambda x, k=k: x[k], windows)
+        chunk = make_example(jax.random.key(0), one, model, config.noise).chunk
+        position, _, gripper = absolute(chunk, data.position[row], data.rotation[row])
+        np.testing.assert_allclose(position, data.position[row + 1 : row + 9], atol=1e-6)
+        np.testing.assert_array_equal(gripper, data.gripper[row : row + 8])
+
+
+def test_a_displaced_arm_is_led_back_onto_the_path():
+    config = base_config()
+    model = expert_config(config)
+    data = toy.demonstrations(2, seed=1)
+    window = sampler_of(data, config, model, with_cloud=False).gather(np.array([8]))
+    window = jax.tree.map(lambda x: x[0], window)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    chunk = jax.vmap(lambda k: make_example(k, window, model, config.noise).chunk)(keys)
+    true = data.position[9:17] - data.position[8]
+    shift = true[-1] - chunk[:, -1, :3]
+    fade = np.clip(1 - np.arange(1, 9) / config.noise.recovery_steps, 0, 1)
+    expected = true - shift[:, None] * (1 - fade)[:, None]
+    np.testing.assert_allclose(chunk[..., :3], expected, atol=1e-5)
+    grasp = data.position[np.flatnonzero(np.diff(data.gripper))[0] + 1]
+    distance = np.linalg.norm(grasp - data.position[8])
+    funnel = config.noise.recovery_floor + config.noise.recovery_slope * distance
+    std = min(config.noise.recovery_position, funnel)
+    np.testing.assert_allclose(shift.std(axis=0), std, rtol=0.05)
+
+
+def test_what_the_hand_holds_is_displaced_with_it():
+    """Held points keep their place relative to the hand; all others keep theirs in the world."""
+    config = base_config()
+    config.model.crop_radius = 2.0
+    model = expert_config(config)
+    data = toy.demonstrations(1, seed=1)
+    row = len(data.position) - 4
+    assert data.gripper[row - 1] == 0
+    rng = np.random.default_rng(0)
+    rough = np.concatenate([rng.normal(scale=0.01, size=(64, 3)), rng.normal(size=(64, 3))])
+    near = np.linalg.norm(rough, axis=1) < 0.05
+    cloud = (data.position[row] + rough).astype(np.float32)
+    window = sampler_of(data, config, model, with_cloud=False).gather(np.array([row]))
+    window = jax.tree.map(lambda x: x[0], window)._replace(cloud=cloud)
+    displaced, shift, turn = _displace(jax.random.key(3), window, config.noise)
+    moved, origin = np.asarray(displaced.cloud), data.position[row]
+    assert np.linalg.norm(shift) > 0.005 and 0 < near.sum() < 128
+    np.testing.assert_array_equal(moved[~near], cloud[~near])
+    expected = origin + shift + rotations.rotate(turn, cloud - origin)
+    np.testing.assert_allclose(moved[near], expected[near], atol=1e-6)
+    open_hand = window._replace(history_command=np.ones_like(window.history_command))
+    still, _, _ = _displace(jax.random.key(3), open_hand, config.noise)
+    np.testing.assert_array_equal(still.cloud, cloud)
+
+
+def train_stage(data, config, model, state=None):
+    sampler = sampler_of(data, config, model, with_cloud=config.use_cloud)
+    optimizer = make_optimizer(config)
+    if state is None:
+        params = ActionExpert(model).init(jax.random.key(0), *example_inputs(model))["params"]
+        windows = sampler.gather(sampler.rows(1, 0, 1024))._replace(cloud=None)
+        keys = jax.random.split(jax.random.key(1), 1024)
+        example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
+        normalizer = normalizer_lib.fit(example.chunk, example.mask)
+    else:
+        params, normalizer = state.ema, state.normalizer
+    state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params), normalizer)
+    step = jax.jit(make_train_step(model, config, optimizer))
+    stream = sampler.stream(seed=2, batch_size=config.batch_size, first_step=0)
+    for _ in range(config.steps):
+        state, _ = step(state, next(stream))
+    return state
+
+
+@pytest.mark.slow
+def test_the_loop_closes_and_clouds_repair_coarse_plans():
+    """A few hundred steps beat the letter of a plan that is 3 cm wrong, and need the cloud."""
+    config = base_config()
+    config.noise_draws, config.batch_size = 2, 128
+    config.optimizer.learning_rate = 2e-3
+    config.model.points = 96
+    model = expert_config(config)
+    data = toy.demonstrations(100, seed=0)
+    config.steps = 150
+    blind = train_stage(data, config, model)
+    config.steps, config.use_cloud = 450, True
+    seeing = train_stage(data, config, model, blind)
+    options = {"episodes": 60, "noise": 0.03}
+    followed, _ = toy.follow_plans(**options)
+    expert, wrong = toy.run_expert(model, seeing.ema, seeing.normalizer, use_cloud=True, **options)
+    without, _ = toy.run_expert(model, blind.ema, blind.normalizer, use_cloud=False, **options)
+    assert toy.follow_plans(episodes=20, noise=0.0)[0] == 1.0
+    assert expert > max(followed, without) + 0.15
+    assert wrong < 0.15

@@ -1,0 +1,184 @@
+"""The report: well-formed, self-contained, escaped, and sane without figures."""
+
+import base64
+import io
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from bridgeact_jax.evaluation import media, plots, report
+from bridgeact_jax.evaluation.statistics import summarise, wilson
+
+HORIZONS = {"lift": "short", "pick_and_place": "middle"}
+VOID = {"meta", "img", "br", "rect", "circle", "path", "polyline"}
+
+
+class Page(HTMLParser):
+    """Checks that elements nest and collects text and addresses."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.text, self.addresses, self.tags = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def result(label, *, noise=0.0, successes=3, episodes=4, policy="expert", **changes):
+    records = [
+        {"task": task, "success": i < successes, "failure_kind": "missed_grasp",
+         "wrong_object": i == 0, "valid": True}
+        for task in HORIZONS for i in range(episodes)
+    ]
+    settings = {"policy": policy, "planner": "oracle", "suite": "all", "seed": 0,
+                "waypoint_noise": noise, "depth_noise": 0.0, "checkpoint": None}
+    return {"label": label, **summarise(records, horizons=HORIZONS, **{**settings, **changes})}
+
+
+def page_of(tmp_path, results, **options):
+    path = tmp_path / "report.html"
+    report.write_report(path, results, title="A title", **options)
+    assert list(tmp_path.iterdir()) == [path]
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_figures_and_settings_are_shown(tmp_path):
+    page = page_of(
+        tmp_path, [result("expert, 2 cm", noise=0.02)], notes=["A note."],
+        commands=["bridgeact evaluate --out=x"], config={"steps": 5},
+    )
+    text = " ".join(page.text)
+    low, high = wilson(3, 4)
+    for expected in ("expert, 2 cm", "75 %", "3/4", f"{100 * low:.0f}–{100 * high:.0f}",
+                     "1 missed grasp", "2 cm", "A note.", "bridgeact evaluate --out=x",
+                     '"steps": 5', "jax "):
+        assert expected in text
+    assert "svg" in page.tags and page.addresses == []
+
+
+def test_noise_that_varies_is_drawn_as_curves():
+    results = [
+        result(f"{policy} {noise}", policy=policy, noise=noise)
+        for policy in ("expert", "spline") for noise in (0.0, 0.02)
+    ]
+    curves = report._curves(results)
+    assert curves == ["expert", "expert", "spline", "spline"]
+    for other in (
+        result("expert, other", policy="expert", noise=0.02),  # two at one point of a curve
+        {**result("ablated", noise=0.02), "ablation": "empty_cloud"},  # a curve of one point
+        result("unknown", policy="remote", noise=None),
+    ):
+        labels = [r["label"] for r in [*results, other]]
+        assert report._curves([*results, other]) == labels
+
+
+def test_series_are_told_apart_in_few_words():
+    results = [
+        {**result("a", policy="expert", checkpoint="w1"), "ablation": "none"},
+        {**result("b", policy="expert", checkpoint="w1"), "ablation": "empty_cloud"},
+        {**result("c", policy="spline"), "ablation": "none"},
+    ]
+    assert report._series(results) == ["expert", "expert, empty_cloud", "spline"]
+
+
+def test_the_page_is_offline_and_carries_its_pictures(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (5, 24, 32, 3), dtype=np.uint8)
+    moving = media.animation("moving", frames, frames_per_second=10, group="lift", success=True)
+    page = page_of(tmp_path, [result("expert")], media=[moving])
+    (address,) = page.addresses
+    kind, data = address.split(";base64,")
+    assert kind == "data:image/webp"
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert picture.size == (32, 24) and picture.n_frames == 5
+    source = (tmp_path / "report.html").read_text()
+    assert "http://" not in source and "https://" not in source and "url(" not in source
+
+
+HOSTILE = '<script>alert("x")</script> & \'quoted"'
+
+
+def test_markup_in_any_text_is_escaped(tmp_path):
+    hostile = result(HOSTILE, policy=HOSTILE, planner=HOSTILE, suite=HOSTILE, checkpoint=HOSTILE)
+    hostile["tasks"] = {HOSTILE: {**hostile["tasks"]["lift"], "failures": {HOSTILE: 1}}}
+    for other in ([], [result("plain", noise=0.02)]):
+        path = tmp_path / "report.html"
+        item = media.Media(HOSTILE, b"", "image/png", HOSTILE)
+        report.write_report(
+            path, [hostile, *other], title=HOSTILE, media=[item], notes=[HOSTILE],
+            commands=[HOSTILE], config={HOSTILE: HOSTILE},
+        )
+        page = Page(path.read_text())
+        assert "script" not in page.tags and '<script>alert("x")' in "".join(page.text)
+
+
+def empty_task(horizon):
+    return {"horizon": horizon, "episodes": 0, "successes": 0, "success_rate": None,
+            "ci95": [0.0, 1.0], "failures": {}, "wrong_object": 0, "wrong_object_rate": None,
+            "invalid": 0}
+
+
+@pytest.mark.parametrize("tasks", [{}, {"lift": empty_task(None)}, {"lift": empty_task("short")}])
+def test_without_episodes(tmp_path, tasks):
+    results = [{**result("expert"), "tasks": tasks}]
+    page_of(tmp_path, results)
+    assert report.format_table(results).startswith("condition")
+
+
+def test_without_results(tmp_path):
+    page_of(tmp_path, [])
+    assert report.format_table([]).startswith("condition")
+
+
+def test_the_terminal_table_is_aligned():
+    table = report.format_table([result("expert"), result("a much longer label", successes=0)])
+    lines = table.splitlines()
+    column = lines[0].index("task")
+    assert len(lines) == 6
+    assert all(line[column - 1] == " " and line[column] != " " for line in lines[2:])
+    assert "3/4" in lines[2] and "75 %" in lines[2] and "0/4" in lines[4]
+
+
+rates = st.floats(0, 1)
+points = st.lists(
+    st.builds(plots.Point, st.floats(0, 100), rates, rates, rates), min_size=1, max_size=6
+)
+
+
+@given(st.lists(st.tuples(st.text(), st.integers(0, 20), points), min_size=1, max_size=4),
+       st.text())
+def test_plots_are_well_formed_xml(series, title):
+    def xml(text):
+        # Control characters cannot be written in XML at all; HTML parsers drop them.
+        return "".join(c for c in text if c.isprintable())
+
+    series = [(xml(name), colour, found) for name, colour, found in series]
+    ElementTree.fromstring(plots.line_panel(xml(title), "noise", series))
+    rows = [(name, colour, found[0]) for name, colour, found in series]
+    ElementTree.fromstring(plots.dot_panel(xml(title), rows))
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(KeyError):
+        report.write_report(path, [{"label": "no figures"}], title="x")
+    assert path.read_text() == "old"

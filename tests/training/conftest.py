@@ -1,0 +1,73 @@
+"""A tiny store with clouds and a tiny config, to train in seconds."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bridgeact_jax.datasets.episode import CLOUD_SHAPE, Episode
+from bridgeact_jax.datasets.store import StoreWriter
+
+TINY = (
+    "--config.batch_size=16", "--config.log_every=2", "--config.checkpoint_every=2",
+    "--config.model.widths=(8,16)", "--config.model.condition=16", "--config.model.points=16",
+    "--config.model.point_width=16", "--config.model.keypoints=2", "--config.data.history=16",
+    "--config.optimizer.warmup_steps=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_once(tmp_path_factory):
+    """The commands these tests run compile the same programs: share them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory):
+    """Six episodes of a hand that closes halfway along a random line, with random clouds."""
+    path = tmp_path_factory.mktemp("data") / "store"
+    rng = np.random.default_rng(0)
+    with StoreWriter(path, with_cloud=True) as writer:
+        for _ in range(6):
+            start, end = rng.uniform(-0.2, 0.2, (2, 3))
+            along = np.linspace(0, 1, 20)[:, None]
+            episode = Episode(
+                time=np.arange(20) / 10,
+                position=(start + along * (end - start)).astype(np.float32),
+                rotation=np.tile([1.0, 0, 0, 0], (20, 1)).astype(np.float32),
+                gripper=(np.arange(20) < 10).astype(np.float32),
+                gripper_width=np.full(20, np.nan, np.float32),
+                cloud=rng.uniform(-0.3, 0.3, (20, *CLOUD_SHAPE)).astype(np.float16),
+            )
+            writer.append(episode, np.array([0, 10, 19]))
+        writer.finish(card="test")
+    return path
+
+
+def command(*words: object, tiny: bool = True) -> list[str]:
+    """A `bridgeact` command line that this interpreter runs."""
+    return [sys.executable, "-m", "bridgeact_jax.cli", *map(str, words), *(TINY if tiny else ())]
+
+
+def run(*words: object, tiny: bool = True, env=None, check: bool = True):
+    """Run a command to its end."""
+    result = subprocess.run(
+        command(*words, tiny=tiny),
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    if check:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+def figures(workdir) -> list[dict]:
+    """The lines of a run's metrics."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

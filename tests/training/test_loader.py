@@ -1,0 +1,159 @@
+"""The training stream against a naive loop over episodes."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation, Slerp
+
+from bridgeact_jax.datasets.episode import Episode
+from bridgeact_jax.datasets.loader import Trajectories, WindowSampler, resample
+from bridgeact_jax.datasets.store import StoreWriter, open_store
+from bridgeact_jax.errors import UserError
+
+OPTIONS = {
+    "horizon": 4, "history": 6, "waypoints": 6, "contact_weight": 3.0, "with_cloud": False
+}  # fmt: skip
+
+
+def random_trajectories(seed: int, lengths=(9, 23, 14)) -> Trajectories:
+    rng = np.random.default_rng(seed)
+    total = sum(lengths)
+    offsets = np.r_[0, np.cumsum(lengths)]
+    rotation = Rotation.random(total, random_state=seed).as_quat(scalar_first=True)
+    keyframes = [
+        np.unique(np.r_[0, rng.integers(1, n - 1, 4), n - 1]) + start
+        for n, start in zip(lengths, offsets, strict=False)
+    ]
+    return Trajectories(
+        offsets=offsets,
+        position=rng.normal(size=(total, 3)).astype(np.float32),
+        rotation=rotation.astype(np.float32),
+        gripper=(rng.random(total) < 0.5).astype(np.float32),
+        gripper_width=rng.random(total).astype(np.float32),
+        keyframe_offsets=np.r_[0, np.cumsum([len(k) for k in keyframes])],
+        keyframe_row=np.concatenate(keyframes),
+        cloud=rng.normal(size=(total, 5, 3)).astype(np.float16),
+        cloud_row=np.arange(total),
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gather_agrees_with_a_naive_loop(seed):
+    data = random_trajectories(seed)
+    sampler = WindowSampler(data, **{**OPTIONS, "with_cloud": True})
+    rows = sampler.rows(seed, 0, 64)
+    batch = sampler.gather(rows)
+    for b, row in enumerate(rows):
+        episode = np.searchsorted(data.offsets, row, side="right") - 1
+        first, end = data.offsets[episode], data.offsets[episode + 1]
+        start = max(first, row - 5)
+        while np.sum((data.keyframe_row > start) & (data.keyframe_row <= row)) > 1:
+            start = data.keyframe_row[data.keyframe_row > start][0]
+        past = list(range(start, row + 1))
+        assert batch.steps[b] == len(past)
+        past += [row] * (6 - len(past))
+        np.testing.assert_array_equal(batch.history_position[b], data.position[past])
+        np.testing.assert_array_equal(batch.history_rotation[b], data.rotation[past])
+        before = [max(p - 1, first) for p in past]
+        np.testing.assert_array_equal(batch.history_command[b], data.gripper[before])
+        for h in range(4):
+            target = row + h + 1
+            assert batch.future_mask[b, h] == (target < end)
+            np.testing.assert_array_equal(
+                batch.future_position[b, h], data.position[min(target, end - 1)]
+            )
+            np.testing.assert_array_equal(
+                batch.future_gripper[b, h], data.gripper[min(target - 1, end - 1)]
+            )
+        own = data.keyframe_row[(data.keyframe_row > start) & (data.keyframe_row < end)][:5]
+        plan = [start, *own]
+        assert batch.waypoint_count[b] == len(plan)
+        np.testing.assert_array_equal(
+            batch.waypoint_position[b, : len(plan)], data.position[plan]
+        )
+        np.testing.assert_array_equal(batch.cloud[b], data.cloud[row])
+
+
+def test_last_frames_are_never_drawn_and_contact_is_drawn_more_often():
+    data = random_trajectories(0, lengths=(200,))
+    gripper = np.ones(200, np.float32)
+    gripper[100:] = 0
+    data = Trajectories(**{**vars(data), "gripper": gripper})
+    sampler = WindowSampler(data, **OPTIONS)
+    assert sampler.num_windows == 199
+    rows = sampler.rows(0, 0, 200_000)
+    assert rows.max() == 198
+    near = np.abs(rows - 99) <= 10
+    expected = 21 * 3 / (21 * 3 + 178)
+    np.testing.assert_allclose(near.mean(), expected, rtol=0.02)
+
+
+def test_a_batch_is_a_function_of_seed_and_step_and_hosts_share_it():
+    sampler = WindowSampler(random_trajectories(1), **OPTIONS)
+    whole = sampler.stream(seed=3, batch_size=8, first_step=5)
+    halves = [
+        sampler.stream(seed=3, batch_size=8, first_step=5, shard=i, num_shards=2) for i in (0, 1)
+    ]
+    resumed = sampler.stream(seed=3, batch_size=8, first_step=6)
+    first, second = next(whole), next(whole)
+    a, b = (next(half) for half in halves)
+    np.testing.assert_array_equal(
+        first.history_position, np.concatenate([a.history_position, b.history_position])
+    )
+    np.testing.assert_array_equal(next(resumed).history_position, second.history_position)
+    assert not np.array_equal(first.history_position, second.history_position)
+
+
+def write_store(path, period: float, with_gaps=False):
+    rng = np.random.default_rng(0)
+    time = np.arange(12) * period
+    if with_gaps:
+        time += np.r_[0, rng.uniform(0, period / 2, 11)]
+    rotation = Rotation.random(12, random_state=1).as_quat(scalar_first=True).astype(np.float32)
+    for i in range(1, 12):
+        if rotation[i] @ rotation[i - 1] < 0:
+            rotation[i] *= -1
+    episode = Episode(
+        time=time,
+        position=rng.normal(size=(12, 3)).astype(np.float32),
+        rotation=rotation,
+        gripper=np.r_[np.ones(5), np.zeros(7)].astype(np.float32),
+        gripper_width=np.full(12, np.nan, np.float32),
+    )
+    with StoreWriter(path, with_cloud=False) as writer:
+        writer.append(episode, np.array([0, 5, 8, 11]))
+        writer.finish(card="test")
+    return episode
+
+
+@pytest.mark.parametrize(("period", "with_gaps"), [(0.2, False), (1 / 30, False), (0.2, True)])
+def test_resampling_to_10_hz_agrees_with_scipy(tmp_path, period, with_gaps):
+    episode = write_store(tmp_path / "store", period, with_gaps)
+    data = resample(open_store(tmp_path / "store"))
+    grid = np.arange(len(data.position)) / 10
+    assert grid[-1] <= episode.time[-1] + 1e-3 and grid[-1] + 0.1 > episode.time[-1]
+    clock = np.clip(grid, 0, episode.time[-1])
+    expected = np.stack([np.interp(clock, episode.time, p) for p in episode.position.T], axis=1)
+    np.testing.assert_allclose(data.position, expected, atol=1e-5)
+    reference = Slerp(episode.time, Rotation.from_quat(episode.rotation, scalar_first=True))(clock)
+    dot = np.abs(np.sum(data.rotation * reference.as_quat(scalar_first=True), axis=1))
+    np.testing.assert_allclose(dot, 1, atol=1e-5)
+    held = np.searchsorted(episode.time, clock + 1e-4, side="right") - 1
+    np.testing.assert_array_equal(data.gripper, episode.gripper[held])
+    flip = np.flatnonzero(np.diff(data.gripper))[0] + 1
+    assert data.keyframe_row[0] == 0 and data.keyframe_row[-1] == len(grid) - 1
+    assert flip in data.keyframe_row
+
+
+def test_a_10_hz_store_passes_unchanged(tmp_path):
+    episode = write_store(tmp_path / "store", 0.1)
+    data = resample(open_store(tmp_path / "store"))
+    np.testing.assert_array_equal(data.position, episode.position)
+    np.testing.assert_allclose(data.rotation, episode.rotation, atol=1e-6)
+    np.testing.assert_array_equal(data.keyframe_row, [0, 5, 8, 11])
+
+
+def test_clouds_are_asked_for_where_there_are_none(tmp_path):
+    write_store(tmp_path / "store", 0.1)
+    data = resample(open_store(tmp_path / "store"))
+    with pytest.raises(UserError, match="no cloud column"):
+        WindowSampler(data, **{**OPTIONS, "with_cloud": True})

@@ -1,0 +1,276 @@
+"""Training as a user meets it: the commands, killed, resumed, misused, and on many devices."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from bridgeact_jax.errors import UsageError, UserError
+from bridgeact_jax.training.checkpoint import load_expert, open_checkpoints
+from bridgeact_jax.training.config import base_config
+from bridgeact_jax.training.mesh import make_mesh, state_sharding
+from tests.training.conftest import command, figures, run
+
+CONFIG = "--config=configs/demo.py:pretrain"
+CLOUDS = "--config=configs/demo.py:finetune"
+
+
+def leaves(workdir) -> dict[str, np.ndarray]:
+    """Every array of the latest checkpoint by its path."""
+    import orbax.checkpoint as ocp
+
+    checkpoints = open_checkpoints(workdir)
+    path = workdir / "checkpoints" / str(checkpoints.latest) / "state"
+    checkpoints.close()
+    state = ocp.PyTreeCheckpointer().restore(path.resolve())
+    flat = jax.tree_util.tree_flatten_with_path(state)[0]
+    return {jax.tree_util.keystr(key): np.asarray(value) for key, value in flat}
+
+
+def assert_identical(a, b):
+    a, b = leaves(a), leaves(b)
+    assert a.keys() == b.keys() and len(a) > 20
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tiny_store, tmp_path_factory):
+    """An undisturbed run of 12 steps."""
+    workdir = tmp_path_factory.mktemp("run") / "undisturbed"
+    run("pretrain", CONFIG, f"--store={tiny_store}", f"--workdir={workdir}", "--config.steps=12")
+    return workdir
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_ends_bit_identical(tiny_store, pretrained, tmp_path):
+    workdir = tmp_path / "killed"
+    words = "pretrain", CONFIG, f"--store={tiny_store}", f"--workdir={workdir}", "--config.steps=12"
+    process = subprocess.Popen(command(*words), stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        if any(path.name.isdigit() for path in workdir.glob("checkpoints/*")):
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert open_checkpoints(workdir).latest < 12
+    run(*words)
+    assert_identical(workdir, pretrained)
+    steps = [line["step"] for line in figures(workdir)]
+    assert steps == sorted(set(steps)) and steps[-1] == 12
+
+
+@pytest.mark.slow
+def test_stage_two_starts_from_stage_ones_averages(tiny_store, pretrained, tmp_path):
+    workdir = tmp_path / "finetuned"
+    result = run(
+        "finetune", CLOUDS, f"--store={tiny_store}", f"--init={pretrained}",
+        f"--workdir={workdir}", "--config.steps=2", "--config.optimizer.learning_rate=0.0",
+    )  # fmt: skip
+    assert "checkpoint at step 2" in result.stdout
+    before, after = leaves(pretrained), leaves(workdir)
+    compared = 0
+    for name, value in before.items():
+        if name.startswith(("['ema']", "['normalizer']")):
+            np.testing.assert_allclose(after[name], value, atol=1e-6, err_msg=name)
+            compared += 1
+    assert compared > 20
+    gate = after["['params']['cloud_gate']"]
+    assert np.all(gate == 0)
+
+
+@pytest.mark.slow
+def test_eight_devices_train_as_one_does(tiny_store, pretrained, tmp_path):
+    workdir = tmp_path / "eight"
+    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "NPROC": "32"}
+    run(
+        "pretrain", CONFIG, f"--store={tiny_store}", f"--workdir={workdir}",
+        "--config.steps=12", "--config.fsdp=2", env=env,
+    )  # fmt: skip
+    for one, eight in zip(figures(pretrained), figures(workdir), strict=True):
+        np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-4)
+        np.testing.assert_allclose(eight["gradient_norm"], one["gradient_norm"], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_stage_two_starts_on_many_devices(tiny_store, pretrained, tmp_path):
+    workdir = tmp_path / "finetuned"
+    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "NPROC": "32"}
+    run(
+        "finetune", CLOUDS, f"--store={tiny_store}", f"--init={pretrained}",
+        f"--workdir={workdir}", "--config.steps=3", "--config.optimizer.learning_rate=0.0",
+        "--config.fsdp=2", env=env,
+    )  # fmt: skip
+    before, after = load_expert(pretrained)[2:], load_expert(workdir)[2:]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), before, after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["cut off", "missing"])
+def test_reading_a_damaged_state_names_it_and_changes_nothing(damage, pretrained, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(pretrained, workdir)
+    state = workdir / "checkpoints" / "12" / "state"
+    if damage == "missing":
+        shutil.rmtree(state)
+    else:
+        files = [path for path in state.rglob("*") if path.is_file()]
+        os.truncate(max(files, key=lambda path: path.stat().st_size), 100)
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises(UserError, match=r"checkpoints/12: cannot be restored .*remove this folder"):
+        load_expert(workdir)
+    assert sorted(workdir.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_metrics_go_to_tensorboard_too(pretrained):
+    assert [line["step"] for line in figures(pretrained)] == [2, 4, 6, 8, 10, 12]
+    assert list((pretrained / "tensorboard").glob("events*"))
+
+
+def wrong(tiny_store, pretrained, tmp_path):
+    """(words, exit status, what the one line must say)."""
+    store, workdir = f"--store={tiny_store}", f"--workdir={tmp_path / 'new'}"
+    started = f"--workdir={pretrained}"
+    return {
+        "unknown config key": (
+            ["pretrain", CONFIG, store, workdir, "--config.optimizer.learning_rat=1"],
+            2, r"learning_rat.*did you mean 'learning_rate'",
+        ),
+        "no store": (["pretrain", CONFIG, "--store=nowhere", workdir], 1, "nowhere"),
+        "unknown stage": (
+            ["pretrain", "--config=configs/demo.py:pretain", store, workdir], 2, "pretrain"
+        ),
+        "wrong stage": (["pretrain", CLOUDS, store, workdir], 2, "bridgeact finetune"),
+        "another run's workdir": (
+            ["pretrain", CONFIG, store, started, "--config.steps=14"], 2,
+            r"config\.steps was 12, is 14",
+        ),
+        "a checkpoint of another shape": (
+            ["finetune", CLOUDS, store, workdir, f"--init={pretrained}",
+             "--config.model.horizon=16"], 2, r"config\.model\.horizon was 8, is 16",
+        ),
+        "no checkpoint": (
+            ["finetune", CLOUDS, store, workdir, f"--init={tmp_path}"], 1, "no checkpoints here"
+        ),
+        "another --init": (
+            ["pretrain", CONFIG, store, started, "--config.steps=12", f"--init={pretrained}"], 2,
+            "--init was None, is",
+        ),
+        "no --init": (["finetune", CLOUDS, store, workdir], 2, "--init=WORKDIR"),
+        "an impossible horizon": (
+            ["pretrain", CONFIG, store, workdir, "--config.model.horizon=7"], 2,
+            "config.model.horizon = 7 must be divisible by 2",
+        ),
+        "no noise draws": (
+            ["pretrain", CONFIG, store, workdir, "--config.noise_draws=0"], 2,
+            "config.noise_draws = 0 must be positive",
+        ),
+        "indivisible batch": (
+            ["pretrain", CONFIG, store, workdir, "--config.fsdp=3"], 2, "fsdp = 3 does not divide"
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", wrong("", "", Path()))
+def test_bad_input_is_one_clear_line(case, tiny_store, pretrained, tmp_path):
+    words, status, message = wrong(tiny_store, pretrained, tmp_path)[case]
+    result = run(*words, check=False)
+    assert result.returncode == status, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and re.search(message, lines[0]), result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_other_data_is_not_resumed_and_a_damaged_checkpoint_is_named(
+    tiny_store, pretrained, tmp_path
+):
+    workdir = tmp_path / "copy"
+    shutil.copytree(pretrained, workdir)
+    other = tmp_path / "store"
+    shutil.copytree(tiny_store, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["columns"]["position"]["sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    words = "pretrain", CONFIG, f"--workdir={workdir}", "--config.steps=12"
+    result = run(*words, f"--store={other}", check=False)
+    assert result.returncode == 2 and "--store holds other data" in result.stderr
+
+    latest = workdir / "checkpoints" / "12"
+    for part in latest.glob("config/*"):
+        part.write_bytes(part.read_bytes()[:5])
+    result = run(*words, f"--store={tiny_store}", check=False)
+    assert result.returncode == 1 and f"{latest}: cannot be restored" in result.stderr
+    shutil.rmtree(latest)
+    run(*words, f"--store={tiny_store}")
+    assert_identical(workdir, pretrained)
+
+
+def test_large_parameters_are_sharded_and_small_ones_copied():
+    mesh = jax.sharding.AbstractMesh((2, 4), ("data", "fsdp"))
+    shapes = {
+        "kernel": jax.ShapeDtypeStruct((384, 128), np.float32),
+        "odd": jax.ShapeDtypeStruct((383, 127), np.float32),
+        "bias": jax.ShapeDtypeStruct((128,), np.float32),
+    }
+    specs = jax.tree.map(lambda s: tuple(s.spec), state_sharding(mesh, shapes))
+    assert specs == {"kernel": ("fsdp",), "odd": (), "bias": ()}
+
+
+def test_a_mesh_that_does_not_divide_is_refused():
+    with pytest.raises(UsageError, match="does not divide"):
+        make_mesh(jax.device_count() + 1)
+
+
+def test_every_shipped_config_extends_the_base():
+    """A key that the base does not have would be read by nothing."""
+    import runpy
+
+    known = base_config()
+    for path in Path("configs").glob("*.py"):
+        module = runpy.run_path(str(path))
+        for stage in module["STAGES"]:
+            config = module["get_config"](stage)
+            assert set(config.keys()) == set(known.keys())
+            assert config.use_cloud == (stage == "finetune")
+
+
+_IMPORTS = """
+import sys
+from bridgeact_jax import cli
+assert cli.main(["bridgeact", *{words!r}]) == 0
+assert not [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
+"""
+
+
+@pytest.mark.slow
+def test_training_and_evaluating_never_import_tensorflow(tiny_store, tmp_path):
+    import sys
+
+    from tests.training.conftest import TINY
+
+    blind, seeing = tmp_path / "blind", tmp_path / "seeing"
+    commands = [
+        ["pretrain", CONFIG, f"--store={tiny_store}", f"--workdir={blind}",
+         "--config.steps=2", *TINY],
+        ["finetune", CLOUDS, f"--store={tiny_store}", f"--workdir={seeing}", f"--init={blind}",
+         "--config.steps=2", *TINY],
+        ["evaluate", f"--checkpoint={seeing}", "--suite=reach", "--episodes=1", "--videos=0",
+         "--workers=1", f"--out={tmp_path / 'results'}"],
+    ]  # fmt: skip
+    for words in commands:
+        result = subprocess.run(
+            [sys.executable, "-c", _IMPORTS.format(words=words)], capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
