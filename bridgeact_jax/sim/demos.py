@@ -18,7 +18,7 @@ from bridgeact_jax.progress import Progress
 from bridgeact_jax.sim import tasks as task_table
 from bridgeact_jax.sim.environment import CLOUD_POINTS, Environment, Observation, episode_rng
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
-from bridgeact_jax.sim.workers import map_in_processes
+from bridgeact_jax.workers import map_in_processes
 
 NAME = "demonstrations"
 STREAM = "demonstrations"  # evaluation draws its episodes from a stream of another name

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from bridgeact_jax.errors import UserError
-from bridgeact_jax.sim.workers import AHEAD, map_in_processes
+from bridgeact_jax.workers import AHEAD, map_in_processes
 
 
 def die_at_three(number):
