@@ -1,34 +1,101 @@
 """`bridgeact datasets [NAME]`: the dataset cards as a table, or one card in full."""
 
-from bridgeact_jax.datasets.cards import Card, card_paths, load_card
+import textwrap
 
-HEADINGS = ("name", "title", "robot", "rate", "rotation", "gripper", "cloud", "licence")
+from bridgeact_jax.datasets.card_format import Card, Rotation
+from bridgeact_jax.datasets.cards import card_paths, load_card
+
+LINE = 160
+MISSING = "not recorded"
+# heading and the most letters of a cell
+COLUMNS = {
+    "name": 34,
+    "robot": 24,
+    "rate": 7,
+    "rotation": 33,
+    "gripper": 20,
+    "clouds": 10,
+    "licence": 20,
+}
 
 
 def cards_table() -> str:
-    """All shipped cards, one line each."""
-    rows = [HEADINGS, *(_row(load_card(name)) for name in card_paths())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    """All shipped cards, one line each of at most LINE letters, and how many there are.
+
+    Those that can be converted come first, then the refused ones with their reasons.
+    """
+    cards = [load_card(name) for name in card_paths()]
+    usable = [card for card in cards if card.refused is None]
+    refused = [card for card in cards if card.refused is not None]
+    rows = [tuple(COLUMNS), *map(_row, usable)]
+    heads = [_cells(card.name, card.robot) for card in refused]
+    widths = [
+        max(len(row[column]) for row in rows + heads if column < len(row))
+        for column in range(len(COLUMNS))
+    ]
     rows.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    lines = [_line(row, widths) for row in rows]
+    for card, head in zip(refused, heads, strict=True):
+        line = f"{_line((*head, 'refused:'), widths)} {card.refused}"
+        lines.append(line if len(line) <= LINE else line[: LINE - 1] + "…")
+    return "\n".join([*lines, "", _summary(usable, refused)])
+
+
+def card_text(name: str) -> str:
+    """The card called `name` in full; a refusal comes first. Errors: those of `load_card`."""
+    card = load_card(name)
+    text = card.path.read_text(encoding="utf-8").rstrip()
+    if card.refused is None:
+        return text
+    return f"{card.name} cannot be converted: {card.refused}\n\n{text}"
 
 
 def _row(card: Card) -> tuple[str, ...]:
-    rotation = card.rotation
-    words = (rotation.convention.replace("_", "-"), rotation.axes, rotation.order)
-    return (
+    return _cells(
         card.name,
-        card.title,
         card.robot,
         f"{card.clock.hz:g} Hz" if card.clock.hz else "by time",
-        f"{' '.join(word for word in words if word)} ({rotation.claim})",
-        f"{card.gripper.source} ({card.gripper.claim})",
-        "yes" if card.cloud else "no",
+        _rotation(card.rotation) if card.rotation else MISSING,
+        f"{card.gripper.source} ({card.gripper.claim})" if card.gripper else MISSING,
+        _clouds(card),
         card.licence,
     )
+
+
+def _rotation(rotation: Rotation) -> str:
+    words = (rotation.convention.replace("_", "-"), rotation.axes, rotation.order)
+    what = "yaw only" if rotation.yaw_only else " ".join(word for word in words if word)
+    return f"{what} ({rotation.claim})"
+
+
+def _clouds(card: Card) -> str:
+    if card.cloud or any(not camera.lacks for camera in card.cameras):
+        return "yes"
+    return "depth only" if card.cameras else "no"
+
+
+def _cells(*texts: str) -> tuple[str, ...]:
+    return tuple(
+        textwrap.shorten(text, width, placeholder="…")
+        for text, width in zip(texts, COLUMNS.values(), strict=False)
+    )
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+    return "  ".join(cells).rstrip()
+
+
+def _summary(usable: list[Card], refused: list[Card]) -> str:
+    rotations = [card.recorded["rotation"] for card in usable]
+    parts = [
+        f"{len(usable)} can be converted: {rotations.count('full')} with full rotation",
+        f"{rotations.count('yaw')} with yaw only",
+        f"{rotations.count('none')} without",
+        f"{sum(card.recorded['gripper'] for card in usable)} with a gripper",
+        f"{sum(_clouds(card) == 'yes' for card in usable)} with clouds",
+    ]
+    return f"{', '.join(parts)}; {len(refused)} refused"
 
 
 def define_flags() -> None:
@@ -39,4 +106,4 @@ def main(argv: list[str]) -> None:
     if len(argv) < 2:
         print(cards_table())
     for name in argv[1:]:
-        print(load_card(name).path.read_text(encoding="utf-8").rstrip())
+        print(card_text(name))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridgeact_jax.datasets.cards import Rotation, load_card
+from bridgeact_jax.datasets.card_format import Rotation
+from bridgeact_jax.datasets.cards import load_card
 from bridgeact_jax.datasets.episode import RejectedEpisode, align_hemispheres
 from bridgeact_jax.datasets.interpret import binarise, interpret_episode, to_quaternion
 
