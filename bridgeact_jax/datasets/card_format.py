@@ -113,8 +113,8 @@ class Camera:
 
     depth: column of depth pictures, in units of `depth_scale` metres; nothing beyond `max_depth` m.
     intrinsics: fx, fy, cx, cy in pixels, or the 3x3 column `intrinsics_key`.
-    T_base_camera: 4x4 rows of the camera's pose in the base, or the 4x4 row-major column
-      `pose_key`, which holds what `pose` says: "T_base_camera" or "T_camera_base".
+    T_base_camera: 16 numbers, row by row, of the camera's pose in the base, or the 4x4 row-major
+      column `pose_key`, which holds what `pose` says: "T_base_camera" or "T_camera_base".
     axes: of the camera: "opencv" (z forward, y down) or "opengl" (z backward, y up).
     """
 
@@ -123,7 +123,7 @@ class Camera:
     depth_scale: float | None
     intrinsics: tuple[float, float, float, float] | None
     intrinsics_key: str | None
-    T_base_camera: tuple[tuple[float, ...], ...] | None
+    T_base_camera: tuple[float, ...] | None
     pose_key: str | None
     pose: str | None
     axes: str

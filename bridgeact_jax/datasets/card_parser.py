@@ -307,9 +307,7 @@ def _camera(table: _Table) -> Camera:
         depth_scale=table.positive("depth_scale", None),
         intrinsics=table.numbers("intrinsics", 4),
         intrinsics_key=table.text("intrinsics_key", None),
-        T_base_camera=None if matrix is None else tuple(
-            matrix[start : start + 4] for start in range(0, 16, 4)
-        ),
+        T_base_camera=matrix,
         pose_key=pose_key,
         pose=None if pose_key is None else table.word("pose", POSES),
         axes=table.word("axes", CAMERA_AXES, "opencv"),
