@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import google_crc32c
 from array_record.python.array_record_module import ArrayRecordReader
 
+from bridgeact_jax.datasets.files import local_copy, open_binary
 from bridgeact_jax.errors import UserError
 
 HEADER_BYTES = 12
@@ -13,32 +15,36 @@ FOOTER_BYTES = 4
 DAMAGED = "the file is damaged or incomplete, fetch it again"
 
 
-def read_tfrecord(path: str | os.PathLike) -> Iterator[bytes]:
-    """The records of a TFRecord file, in order.
+def read_tfrecord(path: str | os.PathLike, start: int = 0) -> Iterator[bytes]:
+    """The records of a TFRecord file from number `start` on, in order.
 
     A record is its length (uint64), the length's checksum, the data and the data's checksum, all
     little-endian; a checksum is the masked CRC-32C of tensorflow/core/lib/io/record_writer.h.
-    Raises UserError naming the file, the record and its byte offset if a checksum does not match
-    or the file ends inside a record.
+    The data of records before `start` is not read. Raises UserError naming the file, the record
+    and its byte offset if a checksum does not match or the file ends inside a record.
     """
-    with _open(path) as file:
-        remaining = os.fstat(file.fileno()).st_size
+    with open_binary(path) as file:
+        remaining = file.seek(0, os.SEEK_END)
+        file.seek(0)
         index = offset = 0
         while remaining > 0:
             where = f"{path}: record {index} at byte {offset}"
             if remaining < HEADER_BYTES + FOOTER_BYTES:
                 raise UserError(f"{where} is cut off: {DAMAGED}")
-            header = file.read(HEADER_BYTES)
+            header = _read(file, HEADER_BYTES, where)
             length = int.from_bytes(header[:8], "little")
             if masked_crc(header[:8]) != int.from_bytes(header[8:], "little"):
                 raise UserError(f"{where}: the checksum of its length does not match: {DAMAGED}")
-            if length > remaining - HEADER_BYTES - FOOTER_BYTES:
-                raise UserError(f"{where} is cut off: {DAMAGED}")
-            data = file.read(length)
-            if masked_crc(data) != int.from_bytes(file.read(FOOTER_BYTES), "little"):
-                raise UserError(f"{where}: the checksum of its data does not match: {DAMAGED}")
-            yield data
             size = HEADER_BYTES + length + FOOTER_BYTES
+            if size > remaining:
+                raise UserError(f"{where} is cut off: {DAMAGED}")
+            if index < start:
+                file.seek(offset + size)
+            else:
+                data = _read(file, length, where)
+                if masked_crc(data) != int.from_bytes(_read(file, FOOTER_BYTES, where), "little"):
+                    raise UserError(f"{where}: the checksum of its data does not match: {DAMAGED}")
+                yield data
             index, offset, remaining = index + 1, offset + size, remaining - size
 
 
@@ -48,29 +54,46 @@ def masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def read_array_record(path: str | os.PathLike) -> Iterator[bytes]:
-    """The records of an ArrayRecord file, in order.
+def frame_tfrecord(data: bytes) -> bytes:
+    """A record as a TFRecord file holds it: `data` with its length and both checksums."""
+    length = len(data).to_bytes(8, "little")
+    checksums = (masked_crc(part).to_bytes(4, "little") for part in (length, data))
+    return length + next(checksums) + data + next(checksums)
 
-    The library verifies the hashes of its chunks. Raises UserError naming the file and the record.
+
+def read_array_record(path: str | os.PathLike, start: int = 0) -> Iterator[bytes]:
+    """The records of an ArrayRecord file from number `start` on, in order.
+
+    The library verifies the hashes of its chunks; a remote file is copied first. Raises UserError
+    naming the file and the record.
     """
-    _open(path).close()
-    index = 0
-    try:
-        reader = ArrayRecordReader(str(path))
-        while index < reader.num_records():
-            yield reader.read()
-            index += 1
-        reader.close()
-    except (RuntimeError, IndexError, ValueError) as error:
-        reason = str(error).split(";")[0].splitlines()[0]
-        raise UserError(f"{path}: record {index} cannot be read ({reason}): {DAMAGED}") from None
+    with open_binary(path):
+        pass
+    index = start
+    with local_copy(path) as copy:
+        try:
+            reader = ArrayRecordReader(copy)
+            if 0 < start < reader.num_records():
+                reader.seek(start)
+            while index < reader.num_records():
+                yield reader.read()
+                index += 1
+            reader.close()
+        except (RuntimeError, IndexError, ValueError) as error:
+            reason = str(error).split(";")[0].splitlines()[0].replace(copy, str(path))
+            raise UserError(
+                f"{path}: record {index} cannot be read ({reason}): {DAMAGED}"
+            ) from None
 
 
-def _open(path: str | os.PathLike):
+def _read(file: BinaryIO, size: int, where: str) -> bytes:
     try:
-        return open(path, "rb")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        data = file.read(size)
+    except Exception as error:  # of the disk, or of whichever remote file system
+        raise UserError(f"{where} cannot be read ({type(error).__name__}: {error})") from None
+    if len(data) != size:
+        raise UserError(f"{where} is cut off: {DAMAGED}")
+    return data
 
 
 READERS = {"tfrecord": read_tfrecord, "array_record": read_array_record}

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bridgeact_jax.datasets import files
 from bridgeact_jax.datasets.records import READERS
 from bridgeact_jax.datasets.tf_example import Column, MalformedExample, parse_columns
 from bridgeact_jax.errors import UsageError, UserError, nearest
@@ -41,9 +42,9 @@ class ColumnSpec:
 
 @dataclass(frozen=True)
 class Split:
-    """Shards of a split and how many episodes each holds."""
+    """Shards of a split (paths or URLs) and how many episodes each holds."""
 
-    files: tuple[pathlib.Path, ...]
+    files: tuple[str, ...]
     lengths: tuple[int, ...]
 
     @property
@@ -55,7 +56,7 @@ class Split:
 class RldsDataset:
     """An opened RLDS directory. `columns` maps full keys ("steps/action") to their declaration."""
 
-    directory: pathlib.Path
+    directory: str
     name: str
     version: str
     file_format: str
@@ -84,7 +85,9 @@ class RldsDataset:
             full = ", ".join(other for other in self.splits if self.splits[other].num_episodes)
             raise UserError(f"{self.directory}: the split '{name}' is empty: "
                             + (f"choose from {full}" if full else "so are all others"))
-        missing = [file.name for file in split.files if not file.is_file()]
+        present = files.stamps(self.directory)
+        names = [os.path.basename(file) for file in split.files]
+        missing = [name for name in names if name not in present]
         if missing:
             raise UserError(
                 f"{self.directory}: {len(missing)} of {len(split.files)} shards of the split "
@@ -105,28 +108,40 @@ class RldsDataset:
         instead. Raises UserError for a damaged shard or one with fewer or more episodes than
         dataset_info.json says.
         """
-        read = READERS[self.file_format]
-        chosen = self.split(split)
-        for file, length in zip(chosen.files, chosen.lengths, strict=True):
-            count = 0
-            for record in read(file):
-                count += 1
-                if count <= length:
-                    try:
-                        raw = parse_columns(record, keys)
-                        yield {key: _decode(raw, self.columns[key]) for key in keys}
-                    except MalformedExample as error:
-                        yield error
-            if count != length:
-                raise UserError(
-                    f"{file} holds {count} episodes where dataset_info.json says {length}: "
-                    "fetch it again"
-                )
+        for shard, length in enumerate(self.split(split).lengths):
+            for record in self.records(split, shard, 0, length):
+                yield self.parse(record, keys)
+
+    def records(self, split: str, shard: int, start: int, stop: int) -> Iterator[bytes]:
+        """The records start..stop - 1 of a shard, which must end with the last one it declares."""
+        file, length = self.splits[split].files[shard], self.splits[split].lengths[shard]
+        count = start
+        for record in READERS[self.file_format](file, start):
+            count += 1
+            if count <= stop:
+                yield record
+            if count == stop < length:
+                return
+        if count != length:
+            raise UserError(
+                f"{file} holds {count} episodes where dataset_info.json says {length}: "
+                "fetch it again"
+            )
+
+    def parse(
+        self, record: bytes, keys: Collection[str]
+    ) -> dict[str, np.ndarray | list[bytes]] | MalformedExample:
+        """The columns of one record, as `episodes` gives them."""
+        try:
+            raw = parse_columns(record, keys)
+            return {key: _decode(raw, self.columns[key]) for key in keys}
+        except MalformedExample as error:
+            return error
 
 
 def open_rlds(directory: str | os.PathLike) -> RldsDataset:
     """Open an RLDS directory. Raises UserError if it is none or of a format not read here."""
-    directory = pathlib.Path(directory)
+    directory = str(directory).rstrip("/") or "/"
     info = _load_json(directory, "dataset_info.json")
     features = _load_json(directory, "features.json")
     file_format = info.get("fileFormat") or "tfrecord"
@@ -137,8 +152,9 @@ def open_rlds(directory: str | os.PathLike) -> RldsDataset:
         )
     try:
         columns = {spec.key: spec for spec in _columns(features, "", ())}
+        present = files.stamps(directory)
         splits = {
-            split["name"]: _open_split(directory, info["name"], file_format, split)
+            split["name"]: _open_split(directory, present, info["name"], file_format, split)
             for split in info.get("splits", [])
         }
         name, version = info["name"], info.get("version", "")
@@ -152,30 +168,44 @@ def open_rlds(directory: str | os.PathLike) -> RldsDataset:
     return RldsDataset(directory, name, version, file_format, columns, splits)
 
 
-def _load_json(directory: pathlib.Path, name: str) -> dict[str, Any]:
+def _load_json(directory: str, name: str) -> dict[str, Any]:
     try:
-        content = json.loads((directory / name).read_text())
+        content = json.loads(files.read_bytes(files.join(directory, name)))
     except (FileNotFoundError, NotADirectoryError):
-        found = sorted(path.parent for path in directory.glob("*/dataset_info.json"))
-        found = found or sorted(path.parent for path in directory.glob("*/*/dataset_info.json"))
-        hint = f"did you mean {found[-1]}?" if found else (
-            "the folder must hold dataset_info.json, features.json and the shards"
-        )
-        what = "no such folder" if not directory.is_dir() else f"no RLDS dataset (no {name})"
-        raise UserError(f"{directory}: {what}: {hint}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {directory / name}: {error}") from None
+        raise UserError(f"{directory}: {_what_is_missing(directory, name)}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {directory}/{name}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"cannot read {directory}/{name}: it is no JSON ({error})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{directory / name} is not a JSON object")
+        raise UserError(f"{directory}/{name} is not a JSON object")
     return content
 
 
+def _what_is_missing(directory: str, name: str) -> str:
+    what, found = f"no RLDS dataset (no {name})", []
+    if not files.is_remote(directory):
+        if not os.path.isdir(directory):
+            what = "no such folder"
+        below = pathlib.Path(directory)
+        found = sorted(below.glob("*/dataset_info.json"))
+        found = found or sorted(below.glob("*/*/dataset_info.json"))
+    hint = f"did you mean {found[-1].parent}?" if found else (
+        "the folder must hold dataset_info.json, features.json and the shards"
+    )
+    return f"{what}: {hint}"
+
+
 def _open_split(
-    directory: pathlib.Path, dataset: str, file_format: str, split: Mapping[str, Any]
+    directory: str,
+    present: Collection[str],
+    dataset: str,
+    file_format: str,
+    split: Mapping[str, Any],
 ) -> Split:
     lengths = tuple(int(length) for length in split.get("shardLengths", []))
     template = split.get("filepathTemplate") or DEFAULT_TEMPLATE
-    files = []
+    names = []
     for index in range(len(lengths)):
         words = {
             "DATASET": dataset,
@@ -185,10 +215,10 @@ def _open_split(
             "NUM_SHARDS": f"{len(lengths):05d}",
             "SHARD_X_OF_Y": f"{index:05d}-of-{len(lengths):05d}",
         }
-        file = directory / template.format(**words)
-        bare = directory / template.format(**words | {"SHARD_X_OF_Y": f"{index:05d}"})
-        files.append(bare if bare.is_file() and not file.is_file() else file)
-    return Split(tuple(files), lengths)
+        name = template.format(**words)
+        bare = template.format(**words | {"SHARD_X_OF_Y": f"{index:05d}"})
+        names.append(bare if bare in present and name not in present else name)
+    return Split(tuple(files.join(directory, name) for name in names), lengths)
 
 
 def _columns(

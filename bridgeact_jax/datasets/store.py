@@ -2,7 +2,7 @@
 
     manifest.json     what the store holds, from where, raw column statistics, checksums
     episodes.jsonl    one line per episode: index in the source, instruction, steps
-    <column>.npy      little-endian arrays, COLUMNS below
+    <column>.npy      little-endian arrays, `columns.COLUMNS`
 
 Rows are the source's, at the source's rate; episode e owns rows
 episode_offsets[e]:episode_offsets[e + 1] and the keyframes
@@ -14,175 +14,151 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from bridgeact_jax.datasets.columns import (
+    COLUMNS,
+    OFFSET_COLUMNS,
+    STATS_COLUMNS,
+    STEP_COLUMNS,
+    ColumnFiles,
+    column_stats,
+)
 from bridgeact_jax.datasets.directories import new_directory
-from bridgeact_jax.datasets.episode import CLOUD_SHAPE, Episode
+from bridgeact_jax.datasets.episode import Episode
 from bridgeact_jax.errors import UserError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 EPISODES = "episodes.jsonl"
-STATS_ROWS = 2_000_000
+COPIED_ROWS = 4096
 
 
-class Layout(NamedTuple):
-    dtype: str
-    shape: tuple[int, ...]
-    what: str
+class StoreBuilder:
+    """Writes a store's files into an existing empty folder, in bounded memory.
 
-
-COLUMNS = {
-    "episode_offsets": Layout("<i8", (), "first row of each episode, and one past the last"),
-    "time": Layout("<f8", (), "seconds from the episode's start"),
-    "position": Layout("<f4", (3,), "metres, base frame"),
-    "rotation": Layout("<f4", (4,), "unit quaternion wxyz, base frame"),
-    "gripper": Layout("<f4", (), "commanded state in [0, 1], 1 = open"),
-    "gripper_width": Layout("<f4", (), "measured opening in [0, 1], NaN where not recorded"),
-    "keyframe_offsets": Layout("<i8", (), "first keyframe of each episode, and one past the last"),
-    "keyframe_index": Layout("<i4", (), "row within the episode"),
-    "cloud": Layout("<f2", CLOUD_SHAPE, "metres, base frame; only if every episode has it"),
-}
-STEP_COLUMNS = ("time", "position", "rotation", "gripper", "gripper_width", "cloud")
-STATS_COLUMNS = ("position", "rotation", "gripper", "gripper_width")
-
-
-class StoreWriter:
-    """Context manager that streams episodes into a new store at `path`.
-
-    Memory stays bounded: every column goes straight to its file. The store appears complete when
-    the block ends, or not at all. Errors: UserError if `path` exists and may not be replaced.
+    `finish` makes it a store. With `finish_columns` it stays a part, which `append_part` adds to
+    another store. Use as a context manager, which closes the files.
 
     Args:
       with_cloud: every episode carries a cloud (else none does).
     """
 
-    def __init__(self, path: str | os.PathLike, *, with_cloud: bool, overwrite: bool = False):
-        self._directory = new_directory(path, marker=MANIFEST, overwrite=overwrite)
-        self._names = [name for name in COLUMNS if name != "cloud" or with_cloud]
+    def __init__(self, folder: pathlib.Path, *, with_cloud: bool):
+        self._folder = folder
         self.num_episodes = self.num_steps = self._num_keyframes = 0
+        self._columns = ColumnFiles(
+            folder, [name for name in COLUMNS if name != "cloud" or with_cloud]
+        )
+        self._episodes = open(folder / EPISODES, "w", encoding="utf-8", newline="\n")
+        for name in OFFSET_COLUMNS:
+            self._columns.append(name, np.zeros(1, np.int64))
 
-    def __enter__(self) -> "StoreWriter":
-        self._path = self._directory.__enter__()
-        self._columns = {
-            name: _ColumnFile(self._path / f"{name}.npy", COLUMNS[name]) for name in self._names
-        }
-        self._episodes = open(self._path / EPISODES, "w", encoding="utf-8")
-        self._manifest: dict[str, Any] | None = None
-        self._append("episode_offsets", [0])
-        self._append("keyframe_offsets", [0])
+    def __enter__(self) -> "StoreBuilder":
         return self
+
+    def __exit__(self, *_: object) -> None:
+        self._episodes.close()
+        self._columns.close()
 
     def append(self, episode: Episode, keyframes: np.ndarray) -> None:
         """Add an episode and its keyframes: (Q,) ascending rows within it."""
         for name in STEP_COLUMNS:
             if name in self._columns:
-                self._append(name, getattr(episode, name))
-        self._append("keyframe_index", keyframes)
+                self._columns.append(name, np.asarray(getattr(episode, name)))
+        self._columns.append("keyframe_index", keyframes)
         self.num_episodes += 1
         self.num_steps += len(episode)
         self._num_keyframes += len(keyframes)
-        self._append("episode_offsets", [self.num_steps])
-        self._append("keyframe_offsets", [self._num_keyframes])
+        self._columns.append("episode_offsets", np.array([self.num_steps]))
+        self._columns.append("keyframe_offsets", np.array([self._num_keyframes]))
         line = {
             "index": episode.index, "instruction": episode.instruction, "steps": len(episode)
         }
         self._episodes.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def finish(self, **facts: Any) -> dict[str, Any]:
-        """Close the columns, write the manifest with `facts` and return it."""
+    def append_part(self, folder: pathlib.Path) -> None:
+        """Add the episodes of a folder that another builder wrote."""
+        ends = {"episode_offsets": self.num_steps, "keyframe_offsets": self._num_keyframes}
+        for name in self._columns:
+            column = map_column(folder / f"{name}.npy")
+            if name in ends:
+                self._columns.append(name, ends[name] + column[1:])
+                ends[name] += int(column[-1])
+                continue
+            for start in range(0, len(column), COPIED_ROWS):
+                self._columns.append(name, column[start : start + COPIED_ROWS])
+        lines = (folder / EPISODES).read_bytes().decode()
+        self._episodes.write(lines)
+        self.num_episodes += lines.count("\n")
+        self.num_steps, self._num_keyframes = ends["episode_offsets"], ends["keyframe_offsets"]
+
+    def finish_columns(self) -> dict[str, dict[str, Any]]:
+        """Complete all files but the manifest; returns the manifest's entries of the columns."""
         self._episodes.close()
-        columns = {name: column.close() for name, column in self._columns.items()}
-        self._manifest = {
+        return self._columns.finish()
+
+    def finish(self, **facts: Any) -> dict[str, Any]:
+        """Complete the store: the manifest, with `facts`, which is returned."""
+        columns = self.finish_columns()
+        manifest = {
             "schema_version": SCHEMA_VERSION,
             "episodes": self.num_episodes,
             "steps": self.num_steps,
             **facts,
             "stats": {
-                name: column_stats(np.load(self._path / f"{name}.npy", mmap_mode="r"))
+                name: column_stats(map_column(self._folder / f"{name}.npy"))
                 for name in STATS_COLUMNS
             },
             "columns": columns,
         }
-        content = json.dumps(self._manifest, indent=2, ensure_ascii=False)
-        (self._path / MANIFEST).write_text(content + "\n", encoding="utf-8")
+        content = json.dumps(manifest, indent=2, ensure_ascii=False)
+        (self._folder / MANIFEST).write_text(content + "\n", encoding="utf-8")
+        return manifest
+
+
+class StoreWriter:
+    """Context manager that streams episodes into a new store at `path`.
+
+    The store appears complete when the block ends, or not at all. Errors: UserError if `path`
+    exists and may not be replaced.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, with_cloud: bool, overwrite: bool = False):
+        self._directory = new_directory(path, marker=MANIFEST, overwrite=overwrite)
+        self._with_cloud = with_cloud
+
+    def __enter__(self) -> "StoreWriter":
+        self._builder = StoreBuilder(self._directory.__enter__(), with_cloud=self._with_cloud)
+        self._manifest: dict[str, Any] | None = None
+        return self
+
+    def append(self, episode: Episode, keyframes: np.ndarray) -> None:
+        """Add an episode and its keyframes: (Q,) ascending rows within it."""
+        self._builder.append(episode, keyframes)
+
+    def finish(self, **facts: Any) -> dict[str, Any]:
+        """Close the columns, write the manifest with `facts` and return it."""
+        self._manifest = self._builder.finish(**facts)
         return self._manifest
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
-        self._episodes.close()
-        for column in self._columns.values():
-            column.file.close()
+        self._builder.__exit__()
         if kind is None and self._manifest is None:
             kind, error = RuntimeError, RuntimeError("StoreWriter.finish was not called")
             self._directory.__exit__(kind, error, None)
             raise error
         self._directory.__exit__(kind, error, traceback)
 
-    def _append(self, name: str, values: Any) -> None:
-        self._columns[name].append(np.asarray(values))
 
-
-class _ColumnFile:
-    """A .npy file that grows by rows; its header is written last, in the room kept for it."""
-
-    def __init__(self, path: pathlib.Path, layout: Layout):
-        self.layout = layout
-        self.rows = 0
-        self.file: BinaryIO = open(path, "wb")
-        self._digest = hashlib.sha256()
-        self._write_header()
-        self._start = self.file.tell()
-
-    def append(self, values: np.ndarray) -> None:
-        if values.shape[1:] != self.layout.shape:
-            raise ValueError(f"{self.file.name}: rows are {values.shape[1:]}")
-        data = np.ascontiguousarray(values, self.layout.dtype).tobytes()
-        self.file.write(data)
-        self._digest.update(data)
-        self.rows += len(values)
-
-    def close(self) -> dict[str, Any]:
-        """Complete the file; returns its entry in the manifest (sha256 is of the numbers)."""
-        self.file.seek(0)
-        self._write_header()
-        assert self.file.tell() == self._start
-        self.file.close()
-        return {
-            "dtype": self.layout.dtype,
-            "shape": [self.rows, *self.layout.shape],
-            "sha256": self._digest.hexdigest(),
-        }
-
-    def _write_header(self) -> None:
-        header = {
-            "descr": self.layout.dtype,
-            "fortran_order": False,
-            "shape": (self.rows, *self.layout.shape),
-        }
-        np.lib.format.write_array_header_1_0(self.file, header)
-
-
-def column_stats(column: np.ndarray) -> dict[str, Any]:
-    """min, max, mean, std, q01, q99 over the finite rows, per component; None if there are none.
-
-    At most STATS_ROWS evenly spaced rows enter.
-    """
-    rows = np.asarray(column[:: max(1, -(-len(column) // STATS_ROWS))], np.float64)
-    finite = rows[np.isfinite(rows.reshape(len(rows), -1)).all(axis=-1)]
-    if not len(finite):
-        return dict.fromkeys(("min", "max", "mean", "std", "q01", "q99"))
-    q01, q99 = np.quantile(finite, [0.01, 0.99], axis=0)
-    stats = {
-        "min": finite.min(axis=0),
-        "max": finite.max(axis=0),
-        "mean": finite.mean(axis=0),
-        "std": finite.std(axis=0),
-        "q01": q01,
-        "q99": q99,
-    }
-    return {name: value.tolist() for name, value in stats.items()}
+def map_column(path: pathlib.Path) -> np.ndarray:
+    """The rows of a column's file, mapped read-only where there are any."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except ValueError:  # nothing to map: no rows
+        return np.load(path)
 
 
 class TrajectoryStore:
@@ -198,8 +174,8 @@ class TrajectoryStore:
         self.manifest = manifest
         self.columns = columns
         self.num_episodes: int = manifest["episodes"]
-        lines = (path / EPISODES).read_text(encoding="utf-8").splitlines()
-        self._facts = [json.loads(line) for line in lines]
+        with open(path / EPISODES, encoding="utf-8", newline="\n") as lines:
+            self._facts = [json.loads(line) for line in lines]
 
     def episode(self, number: int) -> Episode:
         """Episode `number` of this store (its `index` is that in the source)."""

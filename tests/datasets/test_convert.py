@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import zlib
@@ -11,22 +12,27 @@ import numpy as np
 import pytest
 
 from bridgeact_jax.cli import main
+from bridgeact_jax.datasets.cards import card_paths
 from bridgeact_jax.datasets.convert import convert_dataset
 from bridgeact_jax.datasets.rlds_writer import Feature, write_rlds
 from bridgeact_jax.datasets.store import open_store
+from bridgeact_jax.errors import nearest
 
 
 def convert(capsys, directory, out, *flags) -> tuple[int, str, str]:
-    status = main(["bridgeact", "convert", f"--rlds={directory}", f"--out={out}", *flags])
+    flags = [f"--rlds={directory}", f"--out={out}", "--workers=1", *flags]
+    status = main(["bridgeact", "convert", *flags])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
 
-def fails(capsys, directory, out, *flags) -> tuple[int, str]:
-    """Exit status and the error line; nothing may be written."""
-    before = sorted(pathlib.Path(out).parent.iterdir())
+def fails(capsys, directory, out, *flags, keeps_parts=False) -> tuple[int, str]:
+    """Exit status and the error line; nothing may be written but finished parts."""
+    partial = pathlib.Path(f"{out}.partial")
+    before = {*pathlib.Path(out).parent.iterdir(), *([partial] if keeps_parts else [])}
     status, _, err = convert(capsys, directory, out, *flags)
-    assert sorted(pathlib.Path(out).parent.iterdir()) == before
+    assert set(pathlib.Path(out).parent.iterdir()) == before
+    assert (f"finished parts are kept in {partial}" in err) == keeps_parts
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     return status, lines[0]
@@ -94,7 +100,8 @@ def test_bad_episodes_are_left_out_and_named(rlds, toy, tmp_path, capsys):
     episodes[3]["steps/observation/state"][:, 3:7] *= 2
     del episodes[4]["steps/action"]
     rlds.write(episodes, data.shapes, shards=2)
-    status, out, _ = convert(capsys, rlds.directory, tmp_path / "store", f"--card={card}")
+    flags = (f"--card={card}", "--max_rejected=4")
+    status, out, _ = convert(capsys, rlds.directory, tmp_path / "store", *flags)
     assert status == 0
     assert "2 episodes, 24 steps, 4 rejected" in out
     assert "rejected 1: fewer than 2 steps" in out
@@ -254,8 +261,8 @@ def test_wrong_command_lines(toy, tmp_path, capsys):
     out = tmp_path / "store"
     assert fails(capsys, directory, out) == (
         2,
-        f"error: no card lists the dataset 'toy' ({directory}); give --card: choose from "
-        "bridge, demonstrations",
+        f"error: no card lists the dataset 'toy' ({directory}); give --card: "
+        + nearest("toy", card_paths()),
     )
     assert fails(capsys, directory, out, "--card=bridg") == (
         2, "error: unknown card 'bridg': did you mean 'bridge'?"
@@ -303,18 +310,19 @@ def test_damaged_and_missing_shards(rlds, toy, tmp_path, capsys):
     second = 12 + int.from_bytes(whole[:8], "little") + 4
 
     shard.write_bytes(whole[:-7])
-    status, error = fails(capsys, rlds.directory, out, flag)
+    status, error = fails(capsys, rlds.directory, out, flag, keeps_parts=True)
     assert status == 1 and error.startswith(
         f"error: {shard}: record 1 at byte {second} is cut off: the file is damaged"
     )
     shard.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
-    status, error = fails(capsys, rlds.directory, out, flag)
+    status, error = fails(capsys, rlds.directory, out, flag, keeps_parts=True)
     assert status == 1
     assert f"{shard}: record 0 at byte 0: the checksum of its data does not match" in error
     shard.write_bytes(whole[:second])
-    status, error = fails(capsys, rlds.directory, out, flag)
+    status, error = fails(capsys, rlds.directory, out, flag, keeps_parts=True)
     assert status == 1
     assert f"{shard} holds 1 episodes where dataset_info.json says 2: fetch it again" in error
+    shutil.rmtree(f"{out}.partial")
     shard.unlink()
     status, error = fails(capsys, rlds.directory, out, flag)
     assert status == 1

@@ -1,0 +1,203 @@
+"""The parts of a conversion: what they are, and how one is made.
+
+A part is a run of consecutive episodes of one shard, decided by the dataset alone. It is made by
+one process into a folder of its own, which appears complete or not at all, and is then added to
+the store in order: so neither the number of processes nor an interruption changes the store.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from bridgeact_jax.datasets.bind import bind_card
+from bridgeact_jax.datasets.cards import Card, load_card
+from bridgeact_jax.datasets.episode import Episode, RejectedEpisode
+from bridgeact_jax.datasets.files import stamps
+from bridgeact_jax.datasets.interpret import interpret_episode
+from bridgeact_jax.datasets.rlds_reader import RldsDataset, open_rlds
+from bridgeact_jax.datasets.store import StoreBuilder, map_column
+from bridgeact_jax.datasets.tf_example import MalformedExample
+from bridgeact_jax.errors import UserError
+
+PART_EPISODES = 128
+CHUNK_EPISODES = 64
+CHUNK_STEPS = 4096
+REPORT = "part.json"
+KEYFRAME_TOLERANCE = 0.01
+MAX_KEYFRAMES = (16, 64, 256)
+TOO_WINDING = (
+    f"{MAX_KEYFRAMES[-1]} keyframes do not describe the path within {KEYFRAME_TOLERANCE} m"
+)
+
+
+class Part(NamedTuple):
+    """Episodes start..stop - 1 of a shard, the split's episode `first` and those after it.
+
+    `stamp` changes when the shard's content does.
+    """
+
+    number: int
+    shard: int
+    start: int
+    stop: int
+    first: int
+    stamp: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the parts of one conversion share; `parts` is the folder they go to.
+
+    `fingerprint` tells one conversion's inputs from another's.
+    """
+
+    rlds: str
+    split: str
+    card: str
+    parts: str
+    fingerprint: str
+
+
+def plan_parts(dataset: RldsDataset, split: str) -> list[Part]:
+    """The parts of a split, in the order of its episodes."""
+    shards = dataset.split(split)
+    stamp_of = stamps(dataset.directory)
+    parts: list[Part] = []
+    first = 0
+    for shard, (file, length) in enumerate(zip(shards.files, shards.lengths, strict=True)):
+        stamp = f"{os.path.basename(file)} {stamp_of[os.path.basename(file)]}"
+        for start in range(0, max(length, 1), PART_EPISODES):
+            stop = min(start + PART_EPISODES, length)
+            parts.append(Part(len(parts), shard, start, stop, first + start, stamp))
+        first += length
+    return parts
+
+
+def part_folder(job: Job, part: Part) -> pathlib.Path:
+    return pathlib.Path(job.parts, f"{part.number:06d}")
+
+
+def finished_part(job: Job, part: Part) -> dict[str, Any] | None:
+    """The report of a part made before from the same shard, or None if it must be made."""
+    folder = part_folder(job, part)
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        whole = all(
+            list(map_column(folder / f"{name}.npy").shape) == entry["shape"]
+            for name, entry in report["columns"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+    return report if whole and report["source"] == part.stamp else None
+
+
+def make_part(job: Job, part: Part) -> dict[str, Any]:
+    """Convert a part's episodes into its folder and return its report.
+
+    The report holds `episodes`, `steps`, `bytes` (of the records read), `rejected` (index and
+    reason of each episode left out), `source` (the shard's stamp) and `columns`. Raises UserError
+    for a damaged shard or a full disk.
+    """
+    final = part_folder(job, part)
+    folder = final.with_name(f"{final.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        folder.mkdir(parents=True)
+        report = _fill(job, part, folder)
+        (folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
+        if finished_part(job, part) is None:  # else a process that outlived its owner made it
+            shutil.rmtree(final, ignore_errors=True)
+            os.rename(folder, final)
+    except OSError as error:
+        raise UserError(f"cannot write {final}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return report
+
+
+@lru_cache(maxsize=1)
+def _opened(job: Job) -> tuple[RldsDataset, Card, dict[str, str]]:
+    dataset, card = open_rlds(job.rlds), load_card(job.card)
+    return dataset, card, bind_card(card, dataset)
+
+
+def _fill(job: Job, part: Part, folder: pathlib.Path) -> dict[str, Any]:
+    from bridgeact_jax.datasets.keyframing import keyframes_of  # imports JAX
+
+    dataset, card, keys = _opened(job)
+    records = _Counted(dataset.records(job.split, part.shard, part.start, part.stop))
+    rejected: list[dict[str, Any]] = []
+    with StoreBuilder(folder, with_cloud="cloud" in keys) as builder:
+        for chunk in _chunks(dataset, card, keys, records, part.first):
+            episodes = [result for _, result in chunk if isinstance(result, Episode)]
+            keyframes = iter(keyframes_of(episodes, MAX_KEYFRAMES, KEYFRAME_TOLERANCE))
+            for index, result in chunk:
+                try:
+                    if isinstance(result, RejectedEpisode):
+                        raise result
+                    found = next(keyframes)
+                    if found is None:
+                        raise RejectedEpisode(TOO_WINDING)
+                    builder.append(result, found)
+                except RejectedEpisode as reason:
+                    rejected.append({"index": index, "reason": str(reason)})
+        columns = builder.finish_columns()
+    return {
+        "source": part.stamp,
+        "episodes": builder.num_episodes,
+        "steps": builder.num_steps,
+        "bytes": records.bytes,
+        "rejected": rejected,
+        "columns": columns,
+    }
+
+
+class _Counted:
+    """Passes records on and counts their `bytes`."""
+
+    def __init__(self, records: Iterator[bytes]):
+        self.bytes = 0
+        self._records = records
+
+    def __iter__(self) -> Iterator[bytes]:
+        for record in self._records:
+            self.bytes += len(record)
+            yield record
+
+
+def _chunks(
+    dataset: RldsDataset,
+    card: Card,
+    keys: dict[str, str],
+    records: Iterable[bytes],
+    first: int,
+) -> Iterator[list[tuple[int, Episode | RejectedEpisode]]]:
+    """(index, episode or why there is none) of every record, in lists of bounded size."""
+    chunk: list[tuple[int, Episode | RejectedEpisode]] = []
+    steps = 0
+    for index, record in enumerate(records, first):
+        result = _interpreted(dataset, card, keys, record, index)
+        chunk.append((index, result))
+        steps += len(result) if isinstance(result, Episode) else 0
+        if len(chunk) == CHUNK_EPISODES or steps >= CHUNK_STEPS:
+            yield chunk
+            chunk, steps = [], 0
+    if chunk:
+        yield chunk
+
+
+def _interpreted(
+    dataset: RldsDataset, card: Card, keys: dict[str, str], record: bytes, index: int
+) -> Episode | RejectedEpisode:
+    columns = dataset.parse(record, set(keys.values()))
+    if isinstance(columns, MalformedExample):
+        return RejectedEpisode(f"malformed record: {columns}")
+    try:
+        return interpret_episode(card, keys, columns, index)
+    except RejectedEpisode as reason:
+        return reason
