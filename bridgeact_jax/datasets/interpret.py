@@ -104,10 +104,11 @@ def to_quaternion(rotation: Rotation, values: np.ndarray) -> np.ndarray:
     Raises RejectedEpisode for a quaternion or matrix that is no rotation.
     """
     if rotation.convention == "quaternion":
-        if (np.abs(np.linalg.norm(values, axis=-1) - 1.0) > UNIT_TOLERANCE).any():
+        length = np.linalg.norm(values, axis=-1, keepdims=True)
+        if (np.abs(length - 1.0) > UNIT_TOLERANCE).any():
             raise RejectedEpisode("quaternion is not of unit length")
-        result = ScipyRotation.from_quat(values, scalar_first=rotation.order == "wxyz")
-    elif rotation.convention == "euler":
+        return (values if rotation.order == "wxyz" else np.roll(values, 1, axis=-1)) / length
+    if rotation.convention == "euler":
         axes = rotation.axes.upper() if rotation.order == "intrinsic" else rotation.axes
         result = ScipyRotation.from_euler(axes, values, degrees=rotation.unit == "deg")
     elif rotation.convention == "axis_angle":

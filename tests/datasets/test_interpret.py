@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridgeact_jax.datasets.card_format import Rotation
+from bridgeact_jax.datasets.card_format import Gripper, Position, Rotation
 from bridgeact_jax.datasets.cards import load_card
 from bridgeact_jax.datasets.episode import RejectedEpisode, align_hemispheres
-from bridgeact_jax.datasets.interpret import binarise, interpret_episode, to_quaternion
+from bridgeact_jax.datasets.interpret import (
+    binarise,
+    hold_changes,
+    interpret_episode,
+    raw_numbers,
+    to_matrix,
+    to_quaternion,
+)
 
 STEPS = 20
 
@@ -91,19 +98,51 @@ def test_axis_angle(unit):
     assert_rotations(rotation("axis_angle", unit=unit), values, map(rodrigues, vectors))
 
 
+def homogeneous(side=4, steps=STEPS) -> np.ndarray:
+    """(T, side, side) rotations, with positions where there is room for them."""
+    rng = np.random.default_rng(3)
+    full = np.tile(np.eye(side), (steps, 1, 1))
+    full[:, :3, :3] = [rodrigues(vector) for vector in rng.uniform(-2, 2, (steps, 3))]
+    if side == 4:
+        full[:, :3, 3] = rng.uniform(-1, 1, (steps, 3))
+    return full
+
+
+def flattened(matrices: np.ndarray, order: str) -> np.ndarray:
+    return np.array([matrix.flatten("C" if order == "row" else "F") for matrix in matrices])
+
+
 @pytest.mark.parametrize("side", [3, 4])
 @pytest.mark.parametrize("order", ["row", "column"])
 def test_matrix(order, side):
-    vectors = np.random.default_rng(3).uniform(-2, 2, (STEPS, 3))
-    matrices = [rodrigues(vector) for vector in vectors]
-    values = []
-    for matrix in matrices:
-        full = np.eye(side)
-        full[:3, :3] = matrix
-        if side == 4:
-            full[:3, 3] = 7.0, 8.0, 9.0
-        values.append(full.flatten("C" if order == "row" else "F"))
-    assert_rotations(rotation("matrix", order), np.array(values), matrices)
+    matrices = homogeneous(side)
+    values = flattened(matrices, order)
+    assert_rotations(rotation("matrix", order), values, matrices[:, :3, :3])
+    np.testing.assert_array_equal(to_matrix(order, values), matrices)
+
+
+@pytest.mark.parametrize("order", ["row", "column"])
+def test_the_order_of_a_matrix_is_detected(order):
+    matrices = homogeneous()
+    matrices[0, :3, 3] = 0.0  # one step at the origin fits both orders
+    values = flattened(matrices, order)
+    assert_rotations(rotation("matrix", "detect"), values, matrices[:, :3, :3])
+    np.testing.assert_array_equal(to_matrix("detect", values), matrices)
+
+
+def test_undecidable_matrices_are_rejected():
+    matrices = homogeneous()
+    with pytest.raises(RejectedEpisode, match="matrix is no homogeneous transform"):
+        to_matrix("column", flattened(matrices, "row"))
+    with pytest.raises(RejectedEpisode, match="matrix is no homogeneous transform"):
+        to_matrix("detect", flattened(matrices + 1e-3, "row"))
+    with pytest.raises(RejectedEpisode, match="matrix is no homogeneous transform"):
+        to_matrix("detect", flattened(matrices, "row") * np.r_[0, np.ones(STEPS - 1)][:, None])
+    matrices[:, :3, 3] = 0.0
+    with pytest.raises(RejectedEpisode, match="may be row- or column-major"):
+        to_matrix("detect", flattened(matrices, "row"))
+    matrices[:, :3, :3] = np.diag([-1.0, 1.0, -1.0])  # reads the same both ways
+    np.testing.assert_array_equal(to_matrix("detect", flattened(matrices, "row")), matrices)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +171,20 @@ def test_hysteresis_equals_the_loop(values, low, high):
             state = 0.0
         expected.append(state)
     assert binarise(np.array(values), low, high).tolist() == expected
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 0.3, 1.0]), min_size=1, max_size=40))
+def test_changes_hold_until_the_next(commands):
+    closing, opening = [value == 1.0 for value in commands], [value == -1.0 for value in commands]
+    first = next((step for step, pair in enumerate(zip(closing, opening, strict=True)) if any(pair)
+                  ), None)
+    state = 1.0 if first is None or closing[first] else 0.0
+    expected = []
+    for close, open_ in zip(closing, opening, strict=True):
+        state = 0.0 if close else 1.0 if open_ else state
+        expected.append(state)
+    fraction = (np.array(commands) - 1.0) / -2.0
+    assert hold_changes(fraction, 0.25, 0.75).tolist() == expected
 
 
 def test_hysteresis_does_not_reopen_while_holding():
@@ -223,3 +276,133 @@ def test_width_scale_time_and_missing_columns(toy):
     columns["steps/observation/time"][4] = 0.0
     with pytest.raises(RejectedEpisode, match="time does not increase"):
         interpret_episode(card, keys, columns, 7)
+
+
+def interpret(card, columns):
+    """The episode of `columns` under full keys that are the card's own."""
+    keys = {table: f"steps/{column.key}" for table, column in card.columns().items()}
+    return interpret_episode(card, keys, columns, 0)
+
+
+def test_positions_and_rotations_of_transforms(toy):
+    matrices = homogeneous(steps=12)
+    for order in ("row", "column"):
+        for claimed in (order, "detect"):
+            place = {"key": "pose", "slice": slice(2, 18), "claim": "assumed", "note": ""}
+            card = dataclasses.replace(
+                load_card(toy[1]),
+                position=Position(**place, scale=0.01, convention="matrix", order=claimed),
+                rotation=Rotation(**place, convention="matrix", order=claimed),
+            )
+            scaled = matrices.copy()
+            scaled[:, :3, 3] *= 100
+            pose = np.concatenate([np.ones((12, 2)), flattened(scaled, order)], 1)
+            episode = interpret(card, toy[2].columns(0) | {"steps/pose": pose})
+            np.testing.assert_allclose(episode.position, matrices[:, :3, 3], atol=1e-6)
+            for quaternion, matrix in zip(episode.rotation, matrices, strict=True):
+                np.testing.assert_allclose(matrix_of(quaternion), matrix[:3, :3], atol=1e-6)
+
+
+def test_yaw_only(toy):
+    card = dataclasses.replace(
+        load_card(toy[1]),
+        rotation=Rotation("yaw", slice(None), "assumed", "", convention="euler",
+                          order="extrinsic", axes="z", unit="deg"),
+    )
+    yaw = np.linspace(-170, 350, 12)
+    episode = interpret(card, toy[2].columns(0) | {"steps/yaw": yaw})
+    for quaternion, angle in zip(episode.rotation, np.radians(yaw), strict=True):
+        np.testing.assert_allclose(matrix_of(quaternion), elementary("z", angle), atol=1e-6)
+    assert (np.sum(episode.rotation[1:] * episode.rotation[:-1], axis=-1) > 0).all()
+    assert card.recorded["rotation"] == "yaw"
+
+
+def test_what_is_not_recorded_is_filled(toy):
+    card = dataclasses.replace(
+        load_card(toy[1]), rotation=None, gripper=None, gripper_width=None, instruction=None
+    )
+    episode = interpret(card, toy[2].columns(0))
+    assert episode.rotation.dtype == episode.gripper.dtype == np.float32
+    assert episode.rotation.tolist() == [[1.0, 0.0, 0.0, 0.0]] * 12
+    assert episode.gripper.tolist() == [1.0] * 12
+    assert np.isnan(episode.gripper_width).all() and episode.instruction == ""
+
+
+def test_values_normalised_between_bounds(toy):
+    card = load_card(toy[1])
+    bounds = {"low_key": "low", "high_key": "high", "claim": "documented", "note": ""}
+    card = dataclasses.replace(
+        card,
+        position=Position("value", slice(0, 3), scale=0.1, **bounds),
+        rotation=Rotation("value", slice(3, 4), convention="euler", order="extrinsic", axes="z",
+                          **bounds),
+    )
+    rng = np.random.default_rng(5)
+    low = rng.uniform(-2, -1, (12, 5))
+    high = rng.uniform(1, 2, (12, 5))
+    truth = rng.uniform(-1, 1, (12, 5))
+    columns = toy[2].columns(0) | {
+        "steps/low": low, "steps/high": high, "steps/value": (truth - low) / (high - low)
+    }
+    episode = interpret(card, columns)
+    np.testing.assert_allclose(episode.position, truth[:, :3] * 0.1, atol=1e-6)
+    for quaternion, yaw in zip(episode.rotation, truth[:, 3], strict=True):
+        np.testing.assert_allclose(matrix_of(quaternion), elementary("z", yaw), atol=1e-6)
+    keys = {table: f"steps/{column.key}" for table, column in card.columns().items()}
+    np.testing.assert_allclose(raw_numbers(card, keys, columns, "position"), truth[:, :3])
+    columns["steps/high"][3, 1] = np.nan
+    with pytest.raises(RejectedEpisode, match="position is not finite"):
+        interpret(card, columns)
+
+
+def change_gripper(**place) -> Gripper:
+    return Gripper(**place, claim="assumed", note="", source="change", closed=1.0, open=-1.0,
+                   thresholds=(0.25, 0.75))
+
+
+def test_gripper_of_changes(toy):
+    card = dataclasses.replace(
+        load_card(toy[1]), gripper=change_gripper(key="change", slice=slice(None))
+    )
+    change = np.float32([0, 0, 1, 1, 0, 0.1, 0, -1, 0, 0, 1, 0])
+    episode = interpret(card, toy[2].columns(0) | {"steps/change": change})
+    assert episode.gripper.tolist() == [1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float64", "bfloat16"])
+def test_numbers_of_any_kind(toy, dtype):
+    import ml_dtypes
+
+    dtype = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    card = load_card(toy[1])
+    card = dataclasses.replace(
+        card,
+        gripper=dataclasses.replace(
+            card.gripper, key="closed", slice=slice(None), closed=1.0, open=0.0
+        ),
+    )
+    for shape in ((12,), (12, 1)):
+        closed = np.array([0, 1] * 6).reshape(shape).astype(dtype)
+        episode = interpret(card, toy[2].columns(0) | {"steps/closed": closed})
+        assert episode.gripper.tolist() == [1.0, 0.0] * 6
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_too_few_steps_are_rejected(toy, steps):
+    columns = {key: values[:steps] for key, values in toy[2].columns(0).items()}
+    with pytest.raises(RejectedEpisode, match="fewer than 2 steps"):
+        interpret(load_card(toy[1]), columns)
+
+
+def test_two_steps_are_enough(toy):
+    columns = {key: values[:2] for key, values in toy[2].columns(0).items()}
+    assert len(interpret(load_card(toy[1]), columns)) == 2
+
+
+def test_a_long_episode(toy):
+    columns = toy[2].columns(1, steps=100_000)
+    columns["steps/observation/state"][1::2, 3:7] *= -1
+    episode = interpret(load_card(toy[1]), columns)
+    assert len(episode) == 100_000
+    np.testing.assert_allclose(episode.rotation[:, 0], np.cos(
+        0.25 * np.linspace(0, 1, 100_000) + 0.1), atol=1e-6)
