@@ -16,39 +16,39 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bounded(Column):
-    """Numbers that may be normalised to [0, 1] between the columns `low_key` and `high_key`."""
-
-    low_key: str | None = None
-    high_key: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Position(Bounded):
+class Position(Column):
     """x, y, z in the base frame, in units of `scale` metres.
 
     convention "xyz", or "matrix": the translation of a homogeneous transform of 16 numbers, whose
     `order` is "row", "column" or "detect" (per episode, from where its 0, 0, 0, 1 lies).
+    low_key, high_key: columns between which x, y, z are normalised to [0, 1], or None.
     """
 
     scale: float = 1.0
     convention: str = "xyz"
     order: str = ""
+    low_key: str | None = None
+    high_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rotation(Bounded):
+class Rotation(Column):
     """Orientation of the tool in the base frame.
 
     convention and its `order`: "quaternion" (wxyz or xyzw), "euler" (extrinsic or intrinsic, about
-    `axes` in that order, in `unit`), "axis_angle" (rotation vector, in `unit`), "matrix" (row- or
-    column-major: 9 numbers of a rotation, or 16 of a homogeneous transform, which also "detect").
+    `axes` in that order), "axis_angle" (rotation vector), "matrix" (row- or column-major: 9 numbers
+    of a rotation, or 16 of a homogeneous transform, which also "detect").
+    Angles are in `scale` times `unit` ("rad" or "deg").
+    turned: None, or the quaternion wxyz by which the dataset multiplied the orientation from the
+      left; it is undone.
     """
 
     convention: str
     order: str = ""
     axes: str = ""
     unit: str = "rad"
+    scale: float = 1.0
+    turned: tuple[float, ...] | None = None
 
     @property
     def yaw_only(self) -> bool:
@@ -206,8 +206,8 @@ class Card:
     def columns(self) -> dict[str, Column]:
         """The columns conversion reads, by table; "clock" only if it is one.
 
-        Bounds are "position_low", "position_high", "rotation_low", "rotation_high". Cameras are
-        not among them.
+        The bounds of the position are "position_low" and "position_high". Cameras are not among
+        them.
         """
         tables = {
             name: getattr(self, name)
@@ -215,12 +215,10 @@ class Card:
                          "cloud", "rotation_action")
         }
         columns = {name: column for name, column in tables.items() if column is not None}
-        for name in ("position", "rotation"):
-            column = columns.get(name)
-            if column is not None and column.low_key is not None:
-                rest = (column.slice, column.claim, column.note)
-                columns[f"{name}_low"] = Column(column.low_key, *rest)
-                columns[f"{name}_high"] = Column(column.high_key, *rest)
+        if self.position is not None and self.position.low_key is not None:
+            rest = (self.position.slice, self.position.claim, self.position.note)
+            columns["position_low"] = Column(self.position.low_key, *rest)
+            columns["position_high"] = Column(self.position.high_key, *rest)
         if self.clock is not None and self.clock.key is not None:
             columns["clock"] = Column(
                 self.clock.key, slice(None), self.clock.claim, self.clock.note

@@ -33,6 +33,7 @@ CAMERA_AXES = ("opencv", "opengl")
 POSES = ("T_base_camera", "T_camera_base")
 THRESHOLDS = {"command": (0.5, 0.5), "width": (0.4, 0.6), "change": (0.25, 0.75)}
 RIGID_TOLERANCE = 0.01
+UNIT_TOLERANCE = 0.001
 
 
 def parse_card(content: Mapping[str, Any], path: pathlib.Path, sha256: str) -> Card:
@@ -74,22 +75,13 @@ def parse_card(content: Mapping[str, Any], path: pathlib.Path, sha256: str) -> C
 
 
 def _position(table: Table) -> Position:
-    convention = table.word("convention", ("xyz", "matrix"), "xyz")
-    is_matrix = convention == "matrix"
-    return Position(
-        **table.column(),
-        **({} if is_matrix else _bounds(table)),
-        scale=table.positive("scale", 1.0),
-        convention=convention,
-        order=table.word("order", MATRIX_ORDERS) if is_matrix else "",
-    )
-
-
-def _bounds(table: Table) -> dict[str, str | None]:
+    place = {**table.column(), "scale": table.positive("scale", 1.0)}
+    if table.word("convention", ("xyz", "matrix"), "xyz") == "matrix":
+        return Position(**place, convention="matrix", order=table.word("order", MATRIX_ORDERS))
     low, high = table.text("low_key", None), table.text("high_key", None)
     if (low is None) != (high is None):
         raise UserError(f"{table.where}'low_key' and 'high_key' belong together: give both")
-    return {"low_key": low, "high_key": high}
+    return Position(**place, low_key=low, high_key=high)
 
 
 def _ends(table: Table) -> dict[str, float]:
@@ -121,13 +113,16 @@ def _turn(table: Table, conventions: tuple[str, ...]) -> dict[str, Any]:
         entries["axes"] = table.take("axes", EULER_AXES, _is_axes)
     if convention in ("euler", "axis_angle"):
         entries["unit"] = table.word("unit", ANGLE_UNITS, "rad")
+        entries["scale"] = table.positive("scale", 1.0)
     return entries
 
 
 def _rotation(table: Table) -> Rotation:
-    entries = _turn(table, ROTATIONS)
-    bounds = {} if entries["convention"] == "matrix" else _bounds(table)
-    return Rotation(**entries, **bounds)
+    turned = table.numbers("turned", 4)
+    if turned is not None and abs(np.linalg.norm(turned) - 1) > UNIT_TOLERANCE:
+        raise UserError(f"{table.where}'turned' must be a unit quaternion [w, x, y, z], not "
+                        f"{list(turned)}")
+    return Rotation(**_turn(table, ROTATIONS), turned=turned)
 
 
 def _rotation_action(table: Table) -> RotationAction:

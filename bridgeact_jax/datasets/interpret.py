@@ -107,19 +107,28 @@ def to_quaternion(rotation: Rotation, values: np.ndarray) -> np.ndarray:
         length = np.linalg.norm(values, axis=-1, keepdims=True)
         if (np.abs(length - 1.0) > UNIT_TOLERANCE).any():
             raise RejectedEpisode("quaternion is not of unit length")
-        return (values if rotation.order == "wxyz" else np.roll(values, 1, axis=-1)) / length
+        result = (values if rotation.order == "wxyz" else np.roll(values, 1, axis=-1)) / length
+    else:
+        result = _turns(rotation, values).as_quat(scalar_first=True)
+    if rotation.turned is None:
+        return result
+    turned = ScipyRotation.from_quat(rotation.turned, scalar_first=True)
+    recorded = ScipyRotation.from_quat(result, scalar_first=True)
+    return (turned.inv() * recorded).as_quat(scalar_first=True)
+
+
+def _turns(rotation: Rotation, values: np.ndarray) -> ScipyRotation:
+    is_degrees = rotation.unit == "deg"
     if rotation.convention == "euler":
         axes = rotation.axes.upper() if rotation.order == "intrinsic" else rotation.axes
-        result = ScipyRotation.from_euler(axes, values, degrees=rotation.unit == "deg")
-    elif rotation.convention == "axis_angle":
-        result = ScipyRotation.from_rotvec(values, degrees=rotation.unit == "deg")
-    else:
-        matrix = to_matrix(rotation.order, values)[:, :3, :3]
-        defect = np.abs(matrix @ np.swapaxes(matrix, -1, -2) - np.eye(3)).max(axis=(-1, -2))
-        if (defect > UNIT_TOLERANCE).any() or (np.linalg.det(matrix) < 0).any():
-            raise RejectedEpisode("matrix is no rotation")
-        result = ScipyRotation.from_matrix(matrix)
-    return result.as_quat(scalar_first=True)
+        return ScipyRotation.from_euler(axes, values * rotation.scale, degrees=is_degrees)
+    if rotation.convention == "axis_angle":
+        return ScipyRotation.from_rotvec(values * rotation.scale, degrees=is_degrees)
+    matrix = to_matrix(rotation.order, values)[:, :3, :3]
+    defect = np.abs(matrix @ np.swapaxes(matrix, -1, -2) - np.eye(3)).max(axis=(-1, -2))
+    if (defect > UNIT_TOLERANCE).any() or (np.linalg.det(matrix) < 0).any():
+        raise RejectedEpisode("matrix is no rotation")
+    return ScipyRotation.from_matrix(matrix)
 
 
 def to_matrix(order: str, values: np.ndarray) -> np.ndarray:

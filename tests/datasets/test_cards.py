@@ -40,6 +40,8 @@ convention = "euler"
 axes = "zyx"
 order = "intrinsic"
 unit = "deg"
+scale = 100
+turned = [0, 1, 0, 0]
 claim = "inferred"
 note = "n"
 [gripper]
@@ -147,6 +149,7 @@ def test_a_whole_card():
     }
     assert card.columns()["position_low"].slice == slice(0, 3)
     assert card.gripper.thresholds == (0.3, 0.7)
+    assert card.rotation.scale == 100 and card.rotation.turned == (0, 1, 0, 0)
     assert card.limits == Limits(speed=1.5)
     front, wrist = card.cameras
     assert front.lacks == () and front.columns() == {"depth": "observation/depth"}
@@ -229,6 +232,8 @@ def test_installed_cards_come_before_those_of_the_checkout(tmp_path, monkeypatch
         ("[0, -1, 0, 0.5,", "[0, 1, 0, 0.5,", "[cameras 1] 'T_base_camera' must be the 16"),
         ("intrinsics = [600,", "intrinsics = [0,", "[cameras 1] 'intrinsics' must be [fx, fy, cx"),
         ('pose = "T_camera_base"', "", "[cameras 2] lacks 'pose' (one of T_base_camera, T_cam"),
+        ("turned = [0, 1, 0, 0]", "turned = [1, 1, 0, 0]", "[rotation] 'turned' must be a unit quat"),
+        ("scale = 100", "scale = 0", "[rotation] 'scale' must be a positive number, not 0"),
         ("pose_key =", "T_base_camera = []\npose_key =", "[cameras 2] has 'T_base_camera' and"),
         ("speed = 1.5", "speed = -1", "[limits] 'speed' must be a positive number, not -1"),
     ],

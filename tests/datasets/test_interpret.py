@@ -98,6 +98,23 @@ def test_axis_angle(unit):
     assert_rotations(rotation("axis_angle", unit=unit), values, map(rodrigues, vectors))
 
 
+def test_scaled_and_turned_rotations():
+    angles = np.random.default_rng(6).uniform(-1, 1, (STEPS, 3))
+    truth = [elementary("z", c) @ elementary("y", b) @ elementary("x", a) for a, b, c in angles]
+    hundreds = dataclasses.replace(rotation("euler", "extrinsic", "xyz", "deg"), scale=100.0)
+    assert_rotations(hundreds, np.degrees(angles) / 100, truth)
+    halves = dataclasses.replace(rotation("axis_angle"), scale=0.5)
+    assert_rotations(halves, 2 * angles, map(rodrigues, angles))
+    half_turn = (0.0, 1.0, 0.0, 0.0)
+    recorded = np.array([np.diag([1.0, -1.0, -1.0]) @ matrix for matrix in truth])
+    turned = dataclasses.replace(rotation("matrix", "row"), turned=half_turn)
+    assert_rotations(turned, recorded.reshape(STEPS, 9), truth)
+    wxyz = to_quaternion(rotation("matrix", "row"), recorded.reshape(STEPS, 9))
+    quarter = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))
+    turned = dataclasses.replace(rotation("quaternion", "wxyz"), turned=quarter)
+    assert_rotations(turned, wxyz, elementary("z", -math.pi / 2) @ recorded)
+
+
 def homogeneous(side=4, steps=STEPS) -> np.ndarray:
     """(T, side, side) rotations, with positions where there is room for them."""
     rng = np.random.default_rng(3)
@@ -328,14 +345,12 @@ def test_what_is_not_recorded_is_filled(toy):
     assert np.isnan(episode.gripper_width).all() and episode.instruction == ""
 
 
-def test_values_normalised_between_bounds(toy):
+def test_positions_normalised_between_bounds(toy):
     card = load_card(toy[1])
-    bounds = {"low_key": "low", "high_key": "high", "claim": "documented", "note": ""}
     card = dataclasses.replace(
         card,
-        position=Position("value", slice(0, 3), scale=0.1, **bounds),
-        rotation=Rotation("value", slice(3, 4), convention="euler", order="extrinsic", axes="z",
-                          **bounds),
+        position=Position("value", slice(1, 4), "documented", "", scale=0.1, low_key="low",
+                          high_key="high"),
     )
     rng = np.random.default_rng(5)
     low = rng.uniform(-2, -1, (12, 5))
@@ -344,12 +359,9 @@ def test_values_normalised_between_bounds(toy):
     columns = toy[2].columns(0) | {
         "steps/low": low, "steps/high": high, "steps/value": (truth - low) / (high - low)
     }
-    episode = interpret(card, columns)
-    np.testing.assert_allclose(episode.position, truth[:, :3] * 0.1, atol=1e-6)
-    for quaternion, yaw in zip(episode.rotation, truth[:, 3], strict=True):
-        np.testing.assert_allclose(matrix_of(quaternion), elementary("z", yaw), atol=1e-6)
+    np.testing.assert_allclose(interpret(card, columns).position, truth[:, 1:4] * 0.1, atol=1e-6)
     keys = {table: f"steps/{column.key}" for table, column in card.columns().items()}
-    np.testing.assert_allclose(raw_numbers(card, keys, columns, "position"), truth[:, :3])
+    np.testing.assert_allclose(raw_numbers(card, keys, columns, "position"), truth[:, 1:4])
     columns["steps/high"][3, 1] = np.nan
     with pytest.raises(RejectedEpisode, match="position is not finite"):
         interpret(card, columns)
