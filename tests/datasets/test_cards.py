@@ -157,6 +157,13 @@ def test_a_whole_card():
     assert set(wrist.columns()) == {"depth", "intrinsics", "pose"}
 
 
+def test_the_example_of_the_readme():
+    readme = pathlib.Path(__file__).parents[2] / "data" / "README.md"
+    example = readme.read_text().split("```toml\n")[1].split("```")[0]
+    card = parse(tomllib.loads(example))
+    assert card.name == "example" and set(card.columns()) == {"position", "rotation", "gripper"}
+
+
 def test_what_a_card_leaves_out_is_not_recorded():
     content = tomllib.loads(WHOLE)
     content["rotation"] |= {"axes": "z"}
@@ -232,7 +239,7 @@ def test_installed_cards_come_before_those_of_the_checkout(tmp_path, monkeypatch
         ("[0, -1, 0, 0.5,", "[0, 1, 0, 0.5,", "[cameras 1] 'T_base_camera' must be the 16"),
         ("intrinsics = [600,", "intrinsics = [0,", "[cameras 1] 'intrinsics' must be [fx, fy, cx"),
         ('pose = "T_camera_base"', "", "[cameras 2] lacks 'pose' (one of T_base_camera, T_cam"),
-        ("turned = [0, 1, 0, 0]", "turned = [1, 1, 0, 0]", "[rotation] 'turned' must be a unit quat"),
+        ("turned = [0, 1", "turned = [1, 1", "[rotation] 'turned' must be a unit q"),
         ("scale = 100", "scale = 0", "[rotation] 'scale' must be a positive number, not 0"),
         ("pose_key =", "T_base_camera = []\npose_key =", "[cameras 2] has 'T_base_camera' and"),
         ("speed = 1.5", "speed = -1", "[limits] 'speed' must be a positive number, not -1"),
