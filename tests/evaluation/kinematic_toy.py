@@ -4,6 +4,8 @@ A cube is grasped when the hand closes within reach of it, and then moves with t
 keyframes, guidance, projection, window and sampling code close the loop in it.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,7 @@ class Scene:
         self.distractor = self.cube + away * np.array([np.cos(bearing), np.sin(bearing), 0])
         self.hand = self.rng.uniform([0.4, -0.15, 0.25], [0.6, 0.15, 0.35])
         self.grasped = None
+        self.miss = np.inf
 
     def plan(self) -> Waypoints:
         """What a perfect planner says: above, down and close, up."""
@@ -65,6 +68,8 @@ class Scene:
         if self.grasped is not None:
             self.grasped += position - self.hand
         self.hand = np.array(position, np.float64)
+        if gripper < 0.5 and np.isinf(self.miss):
+            self.miss = float(np.linalg.norm(self.hand[:2] - self.cube[:2]))
         if gripper > 0.5:
             self.grasped = None
         elif self.grasped is None:
@@ -143,12 +148,24 @@ def noisy_plans(scenes: list[Scene], noise: float, seed: int) -> Waypoints:
     return jax.vmap(perturb_waypoints, in_axes=(0, 0, None))(keys, plans, noise)
 
 
-def lift_rates(scenes: list[Scene]) -> tuple[float, float]:
-    """Shares of episodes with the right and with the wrong cube lifted."""
-    return float(np.mean([s.lifted for s in scenes])), float(np.mean([s.wrong for s in scenes]))
+class Outcome(NamedTuple):
+    """Shares of episodes with the right and the wrong cube lifted; median metres beside the right
+    one at the first closing."""
+
+    lifted: float
+    wrong: float
+    miss: float
 
 
-def follow_plans(episodes: int, noise: float, seed: int = 7) -> tuple[float, float]:
+def outcome(scenes: list[Scene]) -> Outcome:
+    return Outcome(
+        float(np.mean([scene.lifted for scene in scenes])),
+        float(np.mean([scene.wrong for scene in scenes])),
+        float(np.median([scene.miss for scene in scenes])),
+    )
+
+
+def follow_plans(episodes: int, noise: float, seed: int = 7) -> Outcome:
     """The guidance followed to the letter."""
     scenes = [Scene(seed * 1_000_003 + i) for i in range(episodes)]
     plans = noisy_plans(scenes, noise, seed)
@@ -156,13 +173,13 @@ def follow_plans(episodes: int, noise: float, seed: int = 7) -> tuple[float, flo
         plan = jax.tree.map(lambda x, i=i: x[i], plans)
         for target, command in zip(*follow(_build(plan), 0.2), strict=True):
             scene.move(target, command)
-    return lift_rates(scenes)
+    return outcome(scenes)
 
 
 def run_expert(
     config, params, normalizer, *, episodes: int, noise: float, use_cloud: bool, seed: int = 7,
     steps: int = 80, execute: int = 4,
-) -> tuple[float, float]:
+) -> Outcome:
     """The expert in closed loop on the same scenes and plans as `follow_plans`."""
     scenes = [Scene(seed * 1_000_003 + i) for i in range(episodes)]
     plans = noisy_plans(scenes, noise, seed)
@@ -199,4 +216,4 @@ def run_expert(
         row, fresh = np.minimum(row + 1, config.horizon - 1), flip
         position = np.stack([scene.hand for scene in scenes]).astype(np.float32)
         state = closed_loop.track(state, position, rotation, command, width)
-    return lift_rates(scenes)
+    return outcome(scenes)
