@@ -1,7 +1,5 @@
 """`bridgeact datasets [NAME]`: the dataset cards as a table, or one card in full."""
 
-import textwrap
-
 from bridgeact_jax.datasets.card_format import Card, Rotation
 from bridgeact_jax.datasets.cards import card_paths, load_card
 
@@ -9,13 +7,13 @@ LINE = 160
 MISSING = "not recorded"
 # heading and the most letters of a cell
 COLUMNS = {
-    "name": 34,
-    "robot": 24,
+    "name": 41,
+    "robot": 22,
     "rate": 7,
     "rotation": 33,
     "gripper": 20,
     "clouds": 10,
-    "licence": 20,
+    "licence": 15,
 }
 
 
@@ -37,7 +35,7 @@ def cards_table() -> str:
     lines = [_line(row, widths) for row in rows]
     for card, head in zip(refused, heads, strict=True):
         line = f"{_line((*head, 'refused:'), widths)} {card.refused}"
-        lines.append(line if len(line) <= LINE else line[: LINE - 1] + "…")
+        lines.append(_cut(line, LINE))
     return "\n".join([*lines, "", _summary(usable, refused)])
 
 
@@ -75,10 +73,11 @@ def _clouds(card: Card) -> str:
 
 
 def _cells(*texts: str) -> tuple[str, ...]:
-    return tuple(
-        textwrap.shorten(text, width, placeholder="…")
-        for text, width in zip(texts, COLUMNS.values(), strict=False)
-    )
+    return tuple(map(_cut, texts, COLUMNS.values()))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

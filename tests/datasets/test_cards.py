@@ -355,6 +355,7 @@ def test_datasets_command(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 + len(card_paths())
     assert all(len(line) <= 160 for line in lines)
+    assert {line.split()[0] for line in lines[2:-2]} == set(card_paths())
     assert any(line.startswith("bridge ") and "5 Hz" in line for line in lines)
     assert main(["bridgeact", "datasets", "bridge"]) == 0
     assert "inferred" in capsys.readouterr().out
