@@ -50,9 +50,7 @@ def no_evidence(card: Card) -> np.ndarray:
     return np.zeros(_Sums.size(len(_readings(card)), len(_hypotheses(card))))
 
 
-def evidence(
-    card: Card, keys: Mapping[str, str], columns: Columns, episode: Episode
-) -> np.ndarray:
+def evidence(card: Card, keys: Mapping[str, str], columns: Columns, episode: Episode) -> np.ndarray:
     """(K,) float64 sums of one episode; K depends on the card alone.
 
     Args:
@@ -95,8 +93,15 @@ def judge(card: Card, total: np.ndarray) -> dict[str, Any]:
     windows the mean cosine is 0 +- 0.08.
     """
     names = list(_readings(card))
-    answer = {"answer": "undetermined", "reason": "", "by": [], "claim": names[0] if names else "",
-              "episodes": 0, "windows": 0, "scores": {}}
+    answer = {
+        "answer": "undetermined",
+        "reason": "",
+        "by": [],
+        "claim": names[0] if names else "",
+        "episodes": 0,
+        "windows": 0,
+        "scores": {},
+    }
     if len(names) < 2:
         what = "the card names no rotation" if not names else f"{names[0]} has no other reading"
         return answer | {"reason": what}
@@ -180,9 +185,7 @@ def _readings(card: Card) -> dict[str, Rotation | None]:
         ]
         others.append(dataclasses.replace(claim, convention="axis_angle", axes="", order=""))
     elif len(claim.axes) == 2:
-        others = [
-            dataclasses.replace(claim, order=order) for order in ("extrinsic", "intrinsic")
-        ]
+        others = [dataclasses.replace(claim, order=order) for order in ("extrinsic", "intrinsic")]
     return {_name(claim): claim} | {
         _name(other): other for other in others if _name(other) != _name(claim)
     }
@@ -275,8 +278,7 @@ def _judge_actions(card: Card, sums: _Sums) -> tuple[list[float | None], np.ndar
     ahead = sums.cosines[best[0]] - sums.cosines[best[1:]]
     products = sums.products
     squares = (
-        products[best[0], best[0]] - 2 * products[best[0], best[1:]]
-        + products[best[1:], best[1:]]
+        products[best[0], best[0]] - 2 * products[best[0], best[1:]] + products[best[1:], best[1:]]
     )
     errors = ahead / np.sqrt(np.maximum(squares, 1e-12))
     lead = score[best[0]] - score[best[1:]]

@@ -88,9 +88,7 @@ def plant(truth, make_path, frame="base", seed=0, count=EPISODES, **options):
 
 QUATERNIONS = [reading("quaternion", order) for order in ("wxyz", "xyzw")]
 EULER = [
-    reading("euler", order, axes)
-    for axes in ("xyz", "zyx")
-    for order in ("extrinsic", "intrinsic")
+    reading("euler", order, axes) for axes in ("xyz", "zyx") for order in ("extrinsic", "intrinsic")
 ]
 VECTORS = [*EULER, reading("axis_angle")]
 OTHER_EULER = [
@@ -130,9 +128,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("frame", ["base", "unknown"])
-@pytest.mark.parametrize(
-    ("truth", "claim"), WRONG, ids=lambda value: name(value)
-)
+@pytest.mark.parametrize(("truth", "claim"), WRONG, ids=lambda value: name(value))
 def test_wrong_claim_is_contradicted(truth, claim, frame):
     result = answer(make_card(claim, frame), plant(truth, wander))
     assert result["answer"] == "contradicts", result
