@@ -1,6 +1,7 @@
 """Planted conventions, right and wrong claims, and data that cannot tell."""
 
 import dataclasses
+import os
 import pathlib
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 from scipy.spatial.transform import Rotation as ScipyRotation
 
 from bridgeact_jax.datasets import rotation_check
+from bridgeact_jax.datasets.bind import bind_card
 from bridgeact_jax.datasets.card_format import Card, Clock, Position, Rotation, RotationAction
+from bridgeact_jax.datasets.cards import load_card
 from bridgeact_jax.datasets.interpret import interpret_episode
+from bridgeact_jax.datasets.rlds_reader import open_rlds
 
 EPISODES, STEPS, HZ = 20, 40, 10
 KEYS = {"position": "p", "rotation": "r", "rotation_action": "a"}
@@ -254,3 +258,22 @@ def test_evidence_is_spread_and_bounded():
         assert used[0] == 0 and len(used) <= rotation_check.EPISODES
         assert len(used) >= min(total, rotation_check.EPISODES // 2)
         assert len(set(np.diff(used))) <= 1
+
+
+def test_bridge_card_fits_real_data():
+    data = os.environ.get("BRIDGEACT_TEST_DATA")
+    if not data:
+        pytest.skip("BRIDGEACT_TEST_DATA does not name the folder of real data")
+    dataset = open_rlds(pathlib.Path(data) / "bridge_sample" / "1.0.0")
+    card = load_card("bridge")
+    others = [dataclasses.replace(card.rotation, order=e.order, axes=e.axes) for e in EULER[1:]]
+    answers = []
+    for claim in [card.rotation, *others]:
+        claiming = dataclasses.replace(card, rotation=claim)
+        keys = bind_card(claiming, dataset)
+        total = rotation_check.no_evidence(claiming)
+        for index, columns in enumerate(dataset.episodes("train", set(keys.values()))):
+            episode = interpret_episode(claiming, keys, columns, index)
+            total += rotation_check.evidence(claiming, keys, columns, episode)
+        answers.append(rotation_check.judge(claiming, total)["answer"])
+    assert answers == ["fits", "contradicts", "contradicts", "contradicts"]
