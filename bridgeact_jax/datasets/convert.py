@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from bridgeact_jax import __version__
 from bridgeact_jax.datasets import files
-from bridgeact_jax.datasets.bind import bind_card
 from bridgeact_jax.datasets.cards import Card, card_paths, find_card, load_card
 from bridgeact_jax.datasets.directories import check_new_directory
 from bridgeact_jax.datasets.parts import (
@@ -26,7 +26,9 @@ from bridgeact_jax.datasets.parts import (
     part_folder,
     plan_parts,
 )
+from bridgeact_jax.datasets.reading import EpisodeReader
 from bridgeact_jax.datasets.rlds_reader import RldsDataset, open_rlds
+from bridgeact_jax.datasets.rotation_check import judge, no_evidence
 from bridgeact_jax.datasets.store import MANIFEST, SCHEMA_VERSION, StoreBuilder
 from bridgeact_jax.datasets.workspace import Workspace, open_workspace
 from bridgeact_jax.errors import UsageError, UserError, nearest
@@ -41,6 +43,7 @@ def convert_dataset(
     card: str | os.PathLike | None = None,
     split: str = "train",
     overwrite: bool = False,
+    clouds: bool = False,
     workers: int = 1,
     max_rejected: float = 0.5,
 ) -> dict[str, Any]:
@@ -49,31 +52,35 @@ def convert_dataset(
     Args:
       card: a card's name or TOML file; by default the card that lists the dataset's name.
       overwrite: replace an existing store.
+      clouds: store a point cloud for every step, which the card must say how to make.
       workers: processes; with one the work is done in this process.
       max_rejected: how many episodes may be left out; below 1 a share of the split's.
 
-    Returns the manifest. An episode that cannot be used is left out, and the manifest says which
-    and why. The store's bytes do not depend on `workers`, nor on runs that were ended before: the
-    finished parts of such a run are kept in OUT.partial, and the same call goes on from there.
+    Returns the manifest. An episode that cannot be used is left out, and one that is odd flagged;
+    the manifest says which and why. The store's bytes do not depend on `workers`, nor on runs that
+    were ended before: the finished parts of such a run are kept in OUT.partial, and the same call
+    goes on from there.
     Raises UsageError or UserError, leaving nothing at `out`.
     """
     Workspace(out).forget_published()
     check_new_directory(out, marker=MANIFEST, overwrite=overwrite)
     dataset = open_rlds(rlds)
     chosen = load_card(card) if card else _card_for(dataset)
-    keys = bind_card(chosen, dataset)
+    with_cloud = EpisodeReader(dataset, chosen, split, clouds=clouds).with_cloud
     parts = plan_parts(dataset, split)
-    inputs = _inputs(dataset, chosen, split)
+    inputs = _inputs(dataset, chosen, split, clouds)
     opened = [inputs, dataset.split(split).files]
     fingerprint = hashlib.sha256(json.dumps(opened).encode()).hexdigest()
     with open_workspace(out, inputs) as space:
-        job = Job(str(rlds), split, str(chosen.path), str(space.parts), fingerprint)
+        job = Job(
+            str(rlds), split, str(chosen.path), clouds, str(space.parts), fingerprint
+        )
         allowance = _Allowance(dataset, chosen, split, max_rejected)
         reports = _make_parts(job, parts, workers, allowance)
         if not any(report["episodes"] for report in reports):
             space.discard()
             raise UserError(allowance.all_rejected())
-        with StoreBuilder(space.new_store(), with_cloud="cloud" in keys) as builder:
+        with StoreBuilder(space.new_store(), with_cloud=with_cloud) as builder:
             for part in parts:
                 builder.append_part(part_folder(job, part))
             manifest = builder.finish(**_facts(dataset, chosen, split, reports))
@@ -143,12 +150,13 @@ class _Allowance:
         return ", ".join(f"{reason} ({count:,})" for reason, count in self._reasons.most_common())
 
 
-def _inputs(dataset: RldsDataset, card: Card, split: str) -> dict[str, Any]:
+def _inputs(dataset: RldsDataset, card: Card, split: str, clouds: bool) -> dict[str, Any]:
     """What the parts are made from, apart from the shards, of which each part has a stamp."""
     return {
         "program": f"{__version__}, schema {SCHEMA_VERSION}",
         "card": card.sha256,
         "split": split,
+        "clouds": clouds,
         **{
             name: hashlib.sha256(files.read_bytes(files.join(dataset.directory, name))).hexdigest()
             for name in ("dataset_info.json", "features.json")
@@ -161,6 +169,10 @@ def _facts(
 ) -> dict[str, Any]:
     """What the manifest says besides the counts, the statistics and the columns."""
     rejected = [entry for report in reports for entry in report["rejected"]]
+    flagged = [entry for report in reports for entry in report["flagged"]]
+    evidence = no_evidence(card)
+    for report in reports:  # in order: sums of floats depend on it
+        evidence += np.array(report["evidence"])
     return {
         "card": card.name,
         "card_sha256": card.sha256,
@@ -174,6 +186,10 @@ def _facts(
         },
         "rejected": dict(collections.Counter(entry["reason"] for entry in rejected)),
         "rejected_episodes": rejected,
+        "flagged": dict(collections.Counter(flag for entry in flagged for flag in entry["flags"])),
+        "flagged_episodes": flagged,
+        "recorded": card.recorded,
+        "rotation_check": judge(card, evidence),
         "keyframe_tolerance": KEYFRAME_TOLERANCE,
     }
 
@@ -193,6 +209,7 @@ def define_flags() -> None:
     flags.DEFINE_string("card", None, "card's name or .toml file; default: by the dataset's name")
     flags.DEFINE_string("split", "train", "split to convert")
     flags.DEFINE_string("out", None, "directory of the new store", required=True)
+    flags.DEFINE_boolean("clouds", False, "store a point cloud for every step, for stage 2")
     flags.DEFINE_boolean("overwrite", False, "replace an existing store")
     flags.DEFINE_integer("workers", os.cpu_count(), "processes", lower_bound=1)
     flags.DEFINE_float(
@@ -213,6 +230,7 @@ def main(argv: list[str]) -> None:
         card=options.card,
         split=options.split,
         overwrite=options.overwrite,
+        clouds=options.clouds,
         workers=options.workers,
         max_rejected=options.max_rejected,
     )
@@ -228,5 +246,8 @@ def summary(path: str | os.PathLike, manifest: dict[str, Any]) -> str:
         f"{len(manifest['rejected_episodes']):,} rejected; card {manifest['card']}",
         f"positions {low} .. {high} m",
     ]
-    lines += [f"rejected {count:,}: {reason}" for reason, count in manifest["rejected"].items()]
+    check = manifest["rotation_check"]
+    lines += [f"rotation: {check['answer']}: {check['reason']}"]
+    for what in ("rejected", "flagged"):
+        lines += [f"{what} {count:,}: {text}" for text, count in manifest[what].items()]
     return "\n".join(lines)

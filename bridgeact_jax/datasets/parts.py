@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from bridgeact_jax.datasets.bind import bind_card
-from bridgeact_jax.datasets.cards import Card, load_card
-from bridgeact_jax.datasets.episode import Episode, RejectedEpisode
+from bridgeact_jax.datasets.cards import load_card
+from bridgeact_jax.datasets.episode import RejectedEpisode
 from bridgeact_jax.datasets.files import stamps
-from bridgeact_jax.datasets.interpret import interpret_episode
+from bridgeact_jax.datasets.reading import EpisodeReader, Reading
 from bridgeact_jax.datasets.rlds_reader import RldsDataset, open_rlds
+from bridgeact_jax.datasets.rotation_check import no_evidence
 from bridgeact_jax.datasets.store import StoreBuilder, map_column
-from bridgeact_jax.datasets.tf_example import MalformedExample
 from bridgeact_jax.errors import UserError
 
 PART_EPISODES = 128
@@ -60,6 +59,7 @@ class Job:
     rlds: str
     split: str
     card: str
+    clouds: bool
     parts: str
     fingerprint: str
 
@@ -101,8 +101,9 @@ def make_part(job: Job, part: Part) -> dict[str, Any]:
     """Convert a part's episodes into its folder and return its report.
 
     The report holds `episodes`, `steps`, `bytes` (of the records read), `rejected` (index and
-    reason of each episode left out), `source` (the shard's stamp) and `columns`. Raises UserError
-    for a damaged shard or a full disk.
+    reason of each episode left out), `flagged` (index and flags of those that are odd), `evidence`
+    (sums for the rotation check), `source` (the shard's stamp) and `columns`. Raises UserError for
+    a damaged shard or a full disk.
     """
     final = part_folder(job, part)
     folder = final.with_name(f"{final.name}.{os.getpid()}-{threading.get_ident()}")
@@ -121,38 +122,41 @@ def make_part(job: Job, part: Part) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _opened(job: Job) -> tuple[RldsDataset, Card, dict[str, str]]:
-    dataset, card = open_rlds(job.rlds), load_card(job.card)
-    return dataset, card, bind_card(card, dataset)
+def _opened(job: Job) -> tuple[RldsDataset, EpisodeReader]:
+    dataset = open_rlds(job.rlds)
+    return dataset, EpisodeReader(dataset, load_card(job.card), job.split, clouds=job.clouds)
 
 
 def _fill(job: Job, part: Part, folder: pathlib.Path) -> dict[str, Any]:
     from bridgeact_jax.datasets.keyframing import keyframes_of  # imports JAX
 
-    dataset, card, keys = _opened(job)
+    dataset, reader = _opened(job)
     records = _Counted(dataset.records(job.split, part.shard, part.start, part.stop))
-    rejected: list[dict[str, Any]] = []
-    with StoreBuilder(folder, with_cloud="cloud" in keys) as builder:
-        for chunk in _chunks(dataset, card, keys, records, part.first):
-            episodes = [result for _, result in chunk if isinstance(result, Episode)]
-            keyframes = iter(keyframes_of(episodes, MAX_KEYFRAMES, KEYFRAME_TOLERANCE))
-            for index, result in chunk:
-                try:
-                    if isinstance(result, RejectedEpisode):
-                        raise result
-                    found = next(keyframes)
-                    if found is None:
-                        raise RejectedEpisode(TOO_WINDING)
-                    builder.append(result, found)
-                except RejectedEpisode as reason:
-                    rejected.append({"index": index, "reason": str(reason)})
+    rejected: dict[int, str] = {}
+    flagged: list[dict[str, Any]] = []
+    evidence = no_evidence(reader.card)
+    with StoreBuilder(folder, with_cloud=reader.with_cloud) as builder:
+        for chunk in _chunks(reader, records, part.first, rejected):
+            episodes = [reading.episode for reading in chunk]
+            found = keyframes_of(episodes, MAX_KEYFRAMES, KEYFRAME_TOLERANCE)
+            for reading, keyframes in zip(chunk, found, strict=True):
+                if keyframes is None:
+                    rejected[reading.index] = TOO_WINDING
+                    continue
+                builder.append(reading.episode, keyframes)
+                if reading.flags:
+                    flagged.append({"index": reading.index, "flags": reading.flags})
+                if reading.evidence is not None:
+                    evidence += reading.evidence
         columns = builder.finish_columns()
     return {
         "source": part.stamp,
         "episodes": builder.num_episodes,
         "steps": builder.num_steps,
         "bytes": records.bytes,
-        "rejected": rejected,
+        "rejected": [{"index": index, "reason": rejected[index]} for index in sorted(rejected)],
+        "flagged": flagged,
+        "evidence": evidence.tolist(),
         "columns": columns,
     }
 
@@ -171,33 +175,20 @@ class _Counted:
 
 
 def _chunks(
-    dataset: RldsDataset,
-    card: Card,
-    keys: dict[str, str],
-    records: Iterable[bytes],
-    first: int,
-) -> Iterator[list[tuple[int, Episode | RejectedEpisode]]]:
-    """(index, episode or why there is none) of every record, in lists of bounded size."""
-    chunk: list[tuple[int, Episode | RejectedEpisode]] = []
+    reader: EpisodeReader, records: Iterable[bytes], first: int, rejected: dict[int, str]
+) -> Iterator[list[Reading]]:
+    """The records' episodes in lists of bounded size; adds {index: reason} to `rejected`."""
+    chunk: list[Reading] = []
     steps = 0
     for index, record in enumerate(records, first):
-        result = _interpreted(dataset, card, keys, record, index)
-        chunk.append((index, result))
-        steps += len(result) if isinstance(result, Episode) else 0
+        try:
+            chunk.append(reader.read(record, index))
+        except RejectedEpisode as reason:
+            rejected[index] = str(reason)
+            continue
+        steps += len(chunk[-1].episode)
         if len(chunk) == CHUNK_EPISODES or steps >= CHUNK_STEPS:
             yield chunk
             chunk, steps = [], 0
     if chunk:
         yield chunk
-
-
-def _interpreted(
-    dataset: RldsDataset, card: Card, keys: dict[str, str], record: bytes, index: int
-) -> Episode | RejectedEpisode:
-    columns = dataset.parse(record, set(keys.values()))
-    if isinstance(columns, MalformedExample):
-        return RejectedEpisode(f"malformed record: {columns}")
-    try:
-        return interpret_episode(card, keys, columns, index)
-    except RejectedEpisode as reason:
-        return reason

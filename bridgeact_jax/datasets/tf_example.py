@@ -94,11 +94,18 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """(field number, payload) of each field; a varint's payload is its undecoded bytes."""
     position, end = 0, len(message)
     while position < end:
-        tag, position = _varint(message, position)
+        tag = message[position]  # nearly always of one byte
+        if tag < 0x80:
+            position += 1
+        else:
+            tag, position = _varint(message, position)
         wire_type = tag & 7
         start = position
         if wire_type == LENGTH:
-            length, start = _varint(message, position)
+            if position < end and message[position] < 0x80:
+                length, start = message[position], position + 1
+            else:
+                length, start = _varint(message, position)
             position = start + length
         elif wire_type == VARINT:
             _, position = _varint(message, position)
