@@ -74,9 +74,10 @@ def evidence(card: Card, keys: Mapping[str, str], columns: Columns, episode: Epi
     if card.rotation_action is not None:
         action = raw_numbers(card, keys, columns, "rotation_action")
         steps = max(1, round(WINDOW / float(np.median(np.diff(episode.time)))))
-        commanded = _commanded(card, action, steps)
-        turned = _turned(card, rotations, values, steps)
-        _add_windows(sums, turned, commanded)
+        if steps < len(episode):
+            commanded = _commanded(card, action, steps)
+            turned = _turned(card, rotations, values, steps)
+            _add_windows(sums, turned, commanded)
     return total
 
 

@@ -62,8 +62,9 @@ def specs() -> dict[str, list[Spec]]:
 
 @functools.cache
 def layouts() -> dict[str, dict]:
-    """{dataset: its table of oxe_layouts.toml}."""
-    return tomllib.loads((HERE / "oxe_layouts.toml").read_text())
+    """{dataset, or dataset and arm: its table of oxe_layouts.toml}, with `dataset` and `card`."""
+    tables = tomllib.loads((HERE / "oxe_layouts.toml").read_text(encoding="utf-8"))
+    return {name: {"dataset": name, "card": None} | table for name, table in tables.items()}
 
 
 def parse(entry: str) -> tuple[str, slice, list[str]]:
@@ -78,12 +79,13 @@ def instruction(number: int) -> str:
 
 
 def write_copy(
-    directory: pathlib.Path, dataset: str, motions: list[Motion], file_format: str = "tfrecord"
+    directory: pathlib.Path, name: str, motions: list[Motion], file_format: str = "tfrecord"
 ) -> pathlib.Path:
-    """Write the RLDS directory of `dataset` with one episode a motion, in two shards."""
+    """Write an RLDS directory by the layout `name`: one episode a motion, in two shards."""
     directory.mkdir()
+    dataset = layouts()[name]["dataset"]
     records = [
-        serialize_columns(columns(dataset, motion, number))
+        serialize_columns(columns(layouts()[name], motion, number))
         for number, motion in enumerate(motions)
     ]
     shards = records[:-1], records[-1:]
@@ -101,20 +103,20 @@ def write_copy(
     return directory
 
 
-def columns(dataset: str, motion: Motion, number: int) -> dict[str, np.ndarray | list[bytes]]:
+def columns(layout: dict, motion: Motion, number: int) -> dict[str, np.ndarray | list[bytes]]:
     """The columns of episode `number` as tf.Example holds them, flat."""
     rng = np.random.default_rng(number)
     steps = len(motion.position)
+    declared = specs()[layout["dataset"]]
     raw = {
         spec.key: rng.normal(size=(steps, *spec.shape)).reshape(steps, -1)
-        for spec in specs()[dataset]
-        if spec.key.startswith("steps/") and spec.dtype.startswith(("float", "int", "uint", "bool"))
-        and not spec.is_picture
+        for spec in declared
+        if spec.key.startswith("steps/") and not (spec.is_text or spec.is_picture)
     }
-    for key, where, values in planted(layouts()[dataset], motion, number):
+    for key, where, values in planted(layout, motion, number):
         raw[key][:, where] = values
     stored = {}
-    for spec in specs()[dataset]:
+    for spec in declared:
         rows = steps if spec.key.startswith("steps/") else 1
         stored |= _stored(spec, raw.get(spec.key), rows, number)
     return stored

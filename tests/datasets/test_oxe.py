@@ -12,15 +12,16 @@ from bridgeact_jax.errors import UserError
 from tests.datasets import oxe_copies, oxe_poses
 
 LENGTHS = (7, 2, 12)
-DATASETS = sorted(oxe_copies.specs())
-CONVERTED = [name for name in DATASETS if "refused" not in oxe_copies.layouts()[name]]
-REFUSED = [name for name in DATASETS if "refused" in oxe_copies.layouts()[name]]
+LAYOUTS = oxe_copies.layouts()
+NAMES = sorted(LAYOUTS)
+CONVERTED = [name for name in NAMES if "refused" not in LAYOUTS[name]]
+REFUSED = [name for name in NAMES if "refused" in LAYOUTS[name]]
 
 
-def write(directory, dataset):
+def write(directory, name):
     motions = [oxe_poses.plant(number, steps) for number, steps in enumerate(LENGTHS)]
-    file_format = ("tfrecord", "array_record")[DATASETS.index(dataset) % 2]
-    return oxe_copies.write_copy(directory, dataset, motions, file_format), motions
+    file_format = ("tfrecord", "array_record")[NAMES.index(name) % 2]
+    return oxe_copies.write_copy(directory, name, motions, file_format), motions
 
 
 def recorded(layout: dict) -> dict[str, object]:
@@ -32,12 +33,12 @@ def recorded(layout: dict) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("dataset", CONVERTED)
-def test_planted_motions_come_back(dataset, tmp_path):
-    directory, motions = write(tmp_path / "rlds", dataset)
-    manifest = convert_dataset(directory, tmp_path / "store")
+@pytest.mark.parametrize("name", CONVERTED)
+def test_planted_motions_come_back(name, tmp_path):
+    directory, motions = write(tmp_path / "rlds", name)
+    manifest = convert_dataset(directory, tmp_path / "store", card=LAYOUTS[name]["card"])
     assert manifest["rejected_episodes"] == []
-    wanted = recorded(oxe_copies.layouts()[dataset])
+    wanted = recorded(LAYOUTS[name])
     assert {key: manifest["recorded"][key] for key in wanted} == wanted
     store = open_store(tmp_path / "store")
     assert store.num_episodes == len(motions)
@@ -76,14 +77,14 @@ def test_datasets_without_a_pose_are_refused(dataset, tmp_path):
 
 def test_the_tables_agree():
     """Each dataset has a layout, and what a layout names is there and wide enough."""
-    assert sorted(oxe_copies.layouts()) == DATASETS and len(DATASETS) == 61
-    for dataset in CONVERTED:
-        columns = {spec.key: spec for spec in oxe_copies.specs()[dataset]}
-        motion = oxe_poses.plant(0, 4)
-        for key, where, values in oxe_copies.planted(oxe_copies.layouts()[dataset], motion, 0):
+    assert {table["dataset"] for table in LAYOUTS.values()} == set(oxe_copies.specs())
+    assert len(oxe_copies.specs()) == 61
+    for name, table in LAYOUTS.items():
+        columns = {spec.key: spec for spec in oxe_copies.specs()[table["dataset"]]}
+        for key, where, values in oxe_copies.planted(table, oxe_poses.plant(0, 4), 0):
             size = int(np.prod(columns[key].shape))
-            assert len(range(size)[where]) == values.shape[-1], f"{dataset} {key}"
-            assert (where.stop or 0) <= size, f"{dataset} {key}"
+            assert len(range(size)[where]) == values.shape[-1], f"{name} {key}"
+            assert (where.stop or 0) <= size, f"{name} {key}"
 
 
 @pytest.mark.parametrize("axes", ["xyz", "zxy", "yxz", "zyx", "ZYX", "XYZ"])
