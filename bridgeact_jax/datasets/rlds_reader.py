@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from bridgeact_jax.datasets import files
@@ -27,13 +28,15 @@ DEFAULT_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 class ColumnSpec:
     """How a column is declared: `shape` of one value, `encoding` none, bytes or zlib.
 
-    dtype is a numpy dtype's name, or "text", or "image" (never read).
+    dtype is a numpy dtype's name, or "text", or "image": encoded pictures of the dtype `pixel`, or
+    what else is not read here ("").
     """
 
     key: str
     dtype: str
     shape: tuple[int | None, ...]
     encoding: str = "none"
+    pixel: str = ""
 
     @property
     def per_step(self) -> bool:
@@ -241,6 +244,12 @@ def _columns(
         yield ColumnSpec(key, dtype, shape, tensor.get("encoding") or "none")
     elif "text" in feature:
         yield ColumnSpec(key, "text", outer)
+    elif "image" in feature:
+        image = feature["image"]
+        sizes = (int(size) for size in (image.get("shape") or {}).get("dimensions", []))
+        shape = (*outer, *(None if size < 0 else size for size in sizes))
+        encoding = image.get("encodingFormat") or "png"
+        yield ColumnSpec(key, "image", shape, encoding, image.get("dtype") or "uint8")
     else:
         yield ColumnSpec(key, "image", outer)
 
@@ -249,24 +258,38 @@ def _decode(raw: Mapping[str, Column], spec: ColumnSpec) -> np.ndarray | list[by
     if spec.key not in raw:
         raise MalformedExample(f"column {spec.key} is missing")
     values = raw[spec.key]
-    if spec.dtype == "text":
+    if spec.dtype in ("text", "image"):
         if not isinstance(values, list):
-            raise MalformedExample(f"column {spec.key} is not text")
+            raise MalformedExample(f"column {spec.key} is not {spec.dtype}")
         return values
-    dtype = np.dtype(spec.dtype).newbyteorder("<")
+    dtype = _number_type(spec).newbyteorder("<")
     if isinstance(values, list):
         if spec.encoding == "none":
             raise MalformedExample(f"column {spec.key} is not numeric")
         values = np.frombuffer(_join(values, spec), dtype)
+    elif len(values) and (values.dtype.kind == "f") == (dtype.kind in "biu"):
+        held = "floats" if values.dtype.kind == "f" else "integers"
+        raise MalformedExample(f"column {spec.key} holds {held}, not {spec.dtype}")
     size = int(np.prod(spec.shape))
     if len(values) % size:
         raise MalformedExample(f"column {spec.key} is not a multiple of {size} numbers")
     return values.reshape(-1, *spec.shape).astype(dtype.newbyteorder("="), copy=False)
 
 
+def _number_type(spec: ColumnSpec) -> np.dtype:
+    """bfloat16 counts, which TensorFlow Datasets stores as it stores float32."""
+    try:
+        dtype = np.dtype(str(spec.dtype))
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype.kind not in "biuf" and dtype != ml_dtypes.bfloat16:
+        raise MalformedExample(f"column {spec.key} is of no known type: {spec.dtype}")
+    return dtype
+
+
 def _join(values: list[bytes], spec: ColumnSpec) -> bytes:
     """The bytes of an encoded column's values, each of the size it is declared with."""
-    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+    size = int(np.prod(spec.shape)) * _number_type(spec).itemsize
     if spec.encoding == "zlib":
         try:
             values = [_inflate(value, size) for value in values]
