@@ -7,6 +7,7 @@ import pytest
 
 from bridgeact_jax.datasets.cards import find_card
 from bridgeact_jax.datasets.convert import convert_dataset
+from bridgeact_jax.datasets.plausibility import SHORT
 from bridgeact_jax.datasets.store import open_store
 from bridgeact_jax.errors import UserError
 from tests.datasets import oxe_copies, oxe_poses
@@ -38,6 +39,8 @@ def test_planted_motions_come_back(name, tmp_path):
     directory, motions = write(tmp_path / "rlds", name)
     manifest = convert_dataset(directory, tmp_path / "store", card=LAYOUTS[name]["card"])
     assert manifest["rejected_episodes"] == []
+    assert manifest["flagged"] == {SHORT: 2}  # nothing else is odd about plausible motions
+    assert manifest["rotation_check"]["answer"] != "contradicts"
     wanted = recorded(LAYOUTS[name])
     assert {key: manifest["recorded"][key] for key in wanted} == wanted
     store = open_store(tmp_path / "store")
