@@ -5,8 +5,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from bridgeact_jax import __version__
-from bridgeact_jax.datasets import files
+from bridgeact_jax.datasets import beam_runner, files
 from bridgeact_jax.datasets.cards import Card, card_paths, find_card, load_card
 from bridgeact_jax.datasets.directories import check_new_directory
 from bridgeact_jax.datasets.parts import (
@@ -22,8 +23,8 @@ from bridgeact_jax.datasets.parts import (
     Job,
     Part,
     finished_part,
+    local_part,
     make_part,
-    part_folder,
     plan_parts,
 )
 from bridgeact_jax.datasets.reading import EpisodeReader
@@ -46,8 +47,10 @@ def convert_dataset(
     clouds: bool = False,
     workers: int = 1,
     max_rejected: float = 0.5,
+    runner: str = "local",
+    beam_options: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Convert a split of the RLDS directory `rlds` into a new store at `out`.
+    """Convert a split of the RLDS directory `rlds` into a new store at `out`; both may be URLs.
 
     Args:
       card: a card's name or TOML file; by default the card that lists the dataset's name.
@@ -55,11 +58,12 @@ def convert_dataset(
       clouds: store a point cloud for every step, which the card must say how to make.
       workers: processes; with one the work is done in this process.
       max_rejected: how many episodes may be left out; below 1 a share of the split's.
+      runner: "local", or "beam" for an Apache Beam pipeline, to which `beam_options` go.
 
     Returns the manifest. An episode that cannot be used is left out, and one that is odd flagged;
-    the manifest says which and why. The store's bytes do not depend on `workers`, nor on runs that
-    were ended before: the finished parts of such a run are kept in OUT.partial, and the same call
-    goes on from there.
+    the manifest says which and why. The store's bytes depend neither on `workers` and `runner` nor
+    on runs that were ended before: the finished parts of such a run are kept in OUT.partial, and
+    the same call goes on from there.
     Raises UsageError or UserError, leaving nothing at `out`.
     """
     Workspace(out).forget_published()
@@ -72,27 +76,43 @@ def convert_dataset(
     opened = [inputs, dataset.split(split).files]
     fingerprint = hashlib.sha256(json.dumps(opened).encode()).hexdigest()
     with open_workspace(out, inputs) as space:
-        job = Job(
-            str(rlds), split, str(chosen.path), clouds, str(space.parts), fingerprint
-        )
+        shared = runner == "beam" and files.is_remote(out)  # else the workers' disk will do
+        folder = f"{out}.partial/{fingerprint[:16]}" if shared else str(space.parts)
+        job = Job(str(rlds), split, chosen, clouds, folder, fingerprint)
+        if runner == "beam":
+            make = partial(beam_runner.make_parts, job, options=beam_options)
+        else:
+            make = partial(_make_in_processes, job, workers)
         allowance = _Allowance(dataset, chosen, split, max_rejected)
-        reports = _make_parts(job, parts, workers, allowance)
+        reports = _all_reports(job, parts, make, allowance)
         if not any(report["episodes"] for report in reports):
             space.discard()
             raise UserError(allowance.all_rejected())
         with StoreBuilder(space.new_store(), with_cloud=with_cloud) as builder:
             for part in parts:
-                builder.append_part(part_folder(job, part))
+                with local_part(job, part) as made:
+                    builder.append_part(made)
             manifest = builder.finish(**_facts(dataset, chosen, split, reports))
         check_new_directory(out, marker=MANIFEST, overwrite=overwrite)
         space.publish()
+        if shared:
+            files.remove_folder(f"{out}.partial")
     return manifest
 
 
-def _make_parts(
-    job: Job, parts: Sequence[Part], workers: int, allowance: "_Allowance"
+def _make_in_processes(
+    job: Job, workers: int, parts: Sequence[Part]
+) -> Iterator[dict[str, Any]]:
+    return map_in_processes(partial(make_part, job), parts, workers, one_thread=True)
+
+
+def _all_reports(
+    job: Job,
+    parts: Sequence[Part],
+    make: Callable[[Sequence[Part]], Iterator[dict[str, Any]]],
+    allowance: "_Allowance",
 ) -> list[dict[str, Any]]:
-    """The reports of all parts, in order; those of finished parts are read."""
+    """The reports of all parts, in order; `make` makes those that are not finished."""
     reports = {part: finished_part(job, part) for part in parts}
     missing = [part for part in parts if reports[part] is None]
     done = [report for report in reports.values() if report is not None]
@@ -100,15 +120,16 @@ def _make_parts(
         allowance.count(report)
     before = sum(_episodes_in(report) for report in done)
     total = sum(part.stop - part.start for part in parts)
-    with Progress(total, "episodes", "convert", done=before) as progress:
-        made = map_in_processes(partial(make_part, job), missing, workers, one_thread=True)
-        with contextlib.closing(made):
-            for part, report in zip(missing, made, strict=True):
-                reports[part] = report
-                allowance.count(report)
-                progress.update(
-                    _episodes_in(report), num_bytes=report["bytes"], rejected=allowance.rejected
-                )
+    with (
+        Progress(total, "episodes", "convert", done=before) as progress,
+        contextlib.closing(make(missing)) as made,
+    ):
+        for part, report in zip(missing, made, strict=True):
+            reports[part] = report
+            allowance.count(report)
+            progress.update(
+                _episodes_in(report), num_bytes=report["bytes"], rejected=allowance.rejected
+            )
     return [reports[part] for part in parts]
 
 
@@ -205,13 +226,16 @@ def _card_for(dataset: RldsDataset) -> Card:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("rlds", None, "RLDS directory (holds dataset_info.json)", required=True)
+    what = "RLDS directory or URL (holds dataset_info.json)"
+    flags.DEFINE_string("rlds", None, what, required=True)
     flags.DEFINE_string("card", None, "card's name or .toml file; default: by the dataset's name")
     flags.DEFINE_string("split", "train", "split to convert")
-    flags.DEFINE_string("out", None, "directory of the new store", required=True)
+    flags.DEFINE_string("out", None, "directory or URL of the new store", required=True)
     flags.DEFINE_boolean("clouds", False, "store a point cloud for every step, for stage 2")
     flags.DEFINE_boolean("overwrite", False, "replace an existing store")
     flags.DEFINE_integer("workers", os.cpu_count(), "processes", lower_bound=1)
+    flags.DEFINE_enum("runner", "local", ["local", "beam"], "who makes the parts")
+    flags.DEFINE_string("beam_options", "", "options for Apache Beam, as one text")
     flags.DEFINE_float(
         "max_rejected",
         0.5,
@@ -233,6 +257,8 @@ def main(argv: list[str]) -> None:
         clouds=options.clouds,
         workers=options.workers,
         max_rejected=options.max_rejected,
+        runner=options.runner,
+        beam_options=shlex.split(options.beam_options),
     )
     print(summary(options.out, manifest))
 

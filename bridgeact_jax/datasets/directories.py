@@ -6,6 +6,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+from bridgeact_jax.datasets import files
 from bridgeact_jax.errors import UserError
 
 
@@ -15,14 +16,15 @@ def check_new_directory(path: str | os.PathLike, *, marker: str, overwrite: bool
     An empty directory may always be filled. Another existing one may be overwritten only if
     `overwrite` is set and it holds the file `marker`, so that nothing foreign is ever deleted.
     """
-    path = pathlib.Path(path)
-    if not path.exists():
-        return
-    if not path.is_dir():
+    if files.is_remote(path):
+        names = files.stamps(path).keys()
+    elif os.path.lexists(path) and not os.path.isdir(path):
         raise UserError(f"{path} exists and is not a directory: choose another path")
-    if not any(path.iterdir()):
+    else:
+        names = set(os.listdir(path)) if os.path.isdir(path) else set()
+    if not names:
         return
-    if not (path / marker).is_file():
+    if marker not in names:
         raise UserError(f"{path} exists, is not empty and holds no {marker}: choose another path")
     if not overwrite:
         raise UserError(f"{path} exists: choose another path, or overwrite it (--overwrite)")

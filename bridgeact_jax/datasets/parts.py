@@ -5,19 +5,21 @@ one process into a folder of its own, which appears complete or not at all, and 
 the store in order: so neither the number of processes nor an interruption changes the store.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from bridgeact_jax.datasets.cards import load_card
+from bridgeact_jax.datasets import files
+from bridgeact_jax.datasets.cards import Card
 from bridgeact_jax.datasets.episode import RejectedEpisode
-from bridgeact_jax.datasets.files import stamps
 from bridgeact_jax.datasets.reading import EpisodeReader, Reading
 from bridgeact_jax.datasets.rlds_reader import RldsDataset, open_rlds
 from bridgeact_jax.datasets.rotation_check import no_evidence
@@ -51,14 +53,14 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What the parts of one conversion share; `parts` is the folder they go to.
+    """What the parts of one conversion share; `parts` is the folder or URL they go to.
 
     `fingerprint` tells one conversion's inputs from another's.
     """
 
     rlds: str
     split: str
-    card: str
+    card: Card = field(compare=False)
     clouds: bool
     parts: str
     fingerprint: str
@@ -67,11 +69,12 @@ class Job:
 def plan_parts(dataset: RldsDataset, split: str) -> list[Part]:
     """The parts of a split, in the order of its episodes."""
     shards = dataset.split(split)
-    stamp_of = stamps(dataset.directory)
+    stamp_of = files.stamps(dataset.directory)
     parts: list[Part] = []
     first = 0
-    for shard, (file, length) in enumerate(zip(shards.files, shards.lengths, strict=True)):
-        stamp = f"{os.path.basename(file)} {stamp_of[os.path.basename(file)]}"
+    for shard, length in enumerate(shards.lengths):
+        name = os.path.basename(shards.files[shard])
+        stamp = f"{name} {stamp_of[name]}"
         for start in range(0, max(length, 1), PART_EPISODES):
             stop = min(start + PART_EPISODES, length)
             parts.append(Part(len(parts), shard, start, stop, first + start, stamp))
@@ -79,22 +82,33 @@ def plan_parts(dataset: RldsDataset, split: str) -> list[Part]:
     return parts
 
 
-def part_folder(job: Job, part: Part) -> pathlib.Path:
-    return pathlib.Path(job.parts, f"{part.number:06d}")
-
-
 def finished_part(job: Job, part: Part) -> dict[str, Any] | None:
     """The report of a part made before from the same shard, or None if it must be made."""
-    folder = part_folder(job, part)
+    folder = _folder(job, part)
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        whole = all(
-            list(map_column(folder / f"{name}.npy").shape) == entry["shape"]
-            for name, entry in report["columns"].items()
-        )
+        report = json.loads(files.read_bytes(files.join(folder, REPORT)))
+        if report["source"] != part.stamp:
+            return None
+        if not files.is_remote(folder):  # a power cut may have cut its files
+            for name, entry in report["columns"].items():
+                if list(map_column(pathlib.Path(folder, f"{name}.npy")).shape) != entry["shape"]:
+                    return None
+        return report
     except (OSError, ValueError, KeyError):
         return None
-    return report if whole and report["source"] == part.stamp else None
+
+
+@contextlib.contextmanager
+def local_part(job: Job, part: Part) -> Iterator[pathlib.Path]:
+    """Context: a local folder that holds a finished part."""
+    folder = _folder(job, part)
+    if not files.is_remote(folder):
+        yield pathlib.Path(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="bridgeact-") as copy:
+        for name in files.stamps(folder):
+            files.download(files.join(folder, name), os.path.join(copy, name))
+        yield pathlib.Path(copy)
 
 
 def make_part(job: Job, part: Part) -> dict[str, Any]:
@@ -105,26 +119,35 @@ def make_part(job: Job, part: Part) -> dict[str, Any]:
     (sums for the rotation check), `source` (the shard's stamp) and `columns`. Raises UserError for
     a damaged shard or a full disk.
     """
-    final = part_folder(job, part)
-    folder = final.with_name(f"{final.name}.{os.getpid()}-{threading.get_ident()}")
+    final = _folder(job, part)
     try:
-        folder.mkdir(parents=True)
-        report = _fill(job, part, folder)
-        (folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
-        if finished_part(job, part) is None:  # else a process that outlived its owner made it
-            shutil.rmtree(final, ignore_errors=True)
-            os.rename(folder, final)
+        if files.is_remote(final):
+            with tempfile.TemporaryDirectory(prefix="bridgeact-") as scratch:
+                report = _fill(job, part, pathlib.Path(scratch))
+                files.upload_folder(pathlib.Path(scratch), final, last=REPORT)
+                return report
+        folder = pathlib.Path(f"{final}.{os.getpid()}-{threading.get_ident()}")
+        try:
+            folder.mkdir(parents=True)
+            report = _fill(job, part, folder)
+            if finished_part(job, part) is None:  # else a process that outlived its owner made it
+                shutil.rmtree(final, ignore_errors=True)
+                os.rename(folder, final)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {final}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return report
+
+
+def _folder(job: Job, part: Part) -> str:
+    return files.join(job.parts, f"{part.number:06d}")
 
 
 @lru_cache(maxsize=1)
 def _opened(job: Job) -> tuple[RldsDataset, EpisodeReader]:
     dataset = open_rlds(job.rlds)
-    return dataset, EpisodeReader(dataset, load_card(job.card), job.split, clouds=job.clouds)
+    return dataset, EpisodeReader(dataset, job.card, job.split, clouds=job.clouds)
 
 
 def _fill(job: Job, part: Part, folder: pathlib.Path) -> dict[str, Any]:
@@ -149,7 +172,7 @@ def _fill(job: Job, part: Part, folder: pathlib.Path) -> dict[str, Any]:
                 if reading.evidence is not None:
                     evidence += reading.evidence
         columns = builder.finish_columns()
-    return {
+    report = {
         "source": part.stamp,
         "episodes": builder.num_episodes,
         "steps": builder.num_steps,
@@ -159,6 +182,8 @@ def _fill(job: Job, part: Part, folder: pathlib.Path) -> dict[str, Any]:
         "evidence": evidence.tolist(),
         "columns": columns,
     }
+    (folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
+    return report
 
 
 class _Counted:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from bridgeact_jax.datasets import files
 from bridgeact_jax.datasets.columns import (
     COLUMNS,
     OFFSET_COLUMNS,
@@ -212,10 +213,11 @@ class TrajectoryStore:
 def open_store(path: str | os.PathLike) -> TrajectoryStore:
     """Open the store at `path`; columns are mapped, not read.
 
-    Raises UserError if there is no store, its schema_version is another, or a column is missing,
-    cut off or not as the manifest says.
+    A remote store (gs://, s3://) is copied to the user's cache once, and verified. Raises UserError
+    if there is no store, its schema_version is another, or a column is missing, cut off or not as
+    the manifest says.
     """
-    path = pathlib.Path(path)
+    path = _fetch(str(path)) if files.is_remote(path) else pathlib.Path(path)
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         version = manifest["schema_version"]
@@ -238,6 +240,25 @@ def open_store(path: str | os.PathLike) -> TrajectoryStore:
         return TrajectoryStore(path, manifest, columns)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): convert the dataset again") from None
+
+
+def _fetch(url: str) -> pathlib.Path:
+    """The folder in the user's cache that holds the store at `url`."""
+    folder = files.cache_folder("stores", url)
+    try:
+        content = files.read_bytes(files.join(url, MANIFEST))
+        columns = json.loads(content)["columns"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        raise UserError(f"{url} is no trajectory store (no {MANIFEST}): give the place that "
+                        "`bridgeact convert --out` wrote") from None
+    if (folder / MANIFEST).is_file() and (folder / MANIFEST).read_bytes() == content:
+        return folder
+    with new_directory(folder, marker=MANIFEST, overwrite=True) as partial:
+        for name in (EPISODES, *(f"{column}.npy" for column in columns)):
+            files.download(files.join(url, name), partial / name)
+        (partial / MANIFEST).write_bytes(content)
+        open_store(partial).verify()
+    return folder
 
 
 def _open_column(path: pathlib.Path, entry: Mapping[str, Any]) -> np.ndarray:

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from bridgeact_jax.datasets import files
+from bridgeact_jax.datasets.store import MANIFEST
 from bridgeact_jax.errors import UserError
 
 JOB = "job.json"
@@ -24,11 +26,17 @@ PUBLISHED = "published"
 
 
 class Workspace:
-    """The folder OUT.partial of one conversion; see `open_workspace`."""
+    """The folder OUT.partial of one conversion; see `open_workspace`.
+
+    For a remote OUT it is a folder of the user's cache.
+    """
 
     def __init__(self, out: str | os.PathLike):
-        self.out = out = pathlib.Path(os.path.abspath(out))
-        self.folder = out.with_name(f"{out.name}.partial")
+        self.out = str(out) if files.is_remote(out) else os.path.abspath(out)
+        if files.is_remote(out):
+            self.folder = files.cache_folder("convert", self.out)
+        else:
+            self.folder = pathlib.Path(f"{self.out}.partial")
         self.parts = self.folder / "parts"
         self.store = self.folder / "store"
         self._replaced = self.folder / "replaced"
@@ -60,8 +68,13 @@ class Workspace:
 
     def publish(self) -> None:
         """Move the store to `out`, in place of what is there, and remove the workspace."""
+        if files.is_remote(self.out):
+            files.remove_folder(self.out)
+            files.upload_folder(self.store, self.out, last=MANIFEST)
+            self.discard()
+            return
         (self.folder / PUBLISHED).touch()
-        if self.out.exists():
+        if os.path.exists(self.out):
             shutil.rmtree(self._replaced, ignore_errors=True)
             os.rename(self.out, self._replaced)
         os.rename(self.store, self.out)
@@ -94,7 +107,7 @@ def open_workspace(out: str | os.PathLike, job: dict[str, Any]) -> Iterator[Work
         space.folder.mkdir(parents=True, exist_ok=True)
         lock = open(space.folder / "lock", "w")
     except OSError as error:
-        raise UserError(f"cannot write to {space.out.parent}: {error.strerror}") from None
+        raise UserError(f"cannot write to {space.folder.parent}: {error.strerror}") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

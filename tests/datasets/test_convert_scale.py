@@ -1,0 +1,401 @@
+"""One store, whoever makes its parts and whatever ends a run: processes, kills, URLs, Beam."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import fsspec
+import pytest
+
+from bridgeact_jax.cli import main
+from bridgeact_jax.datasets import convert, parts
+from bridgeact_jax.datasets.convert import convert_dataset
+from bridgeact_jax.datasets.rlds_reader import open_rlds
+from bridgeact_jax.datasets.store import open_store
+from bridgeact_jax.errors import UsageError, UserError
+
+
+def content(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
+
+
+@pytest.fixture
+def many(rlds, toy):
+    """A dataset of 20 episodes in 5 shards, two of them bad; (directory, card)."""
+    _, card, data = toy
+    episodes = [data.columns(number, steps=12 + number) for number in range(20)]
+    episodes[7] = data.columns(7, steps=1)
+    episodes[13]["steps/observation/state"][:, 3:7] *= 2
+    rlds.write(episodes, data.shapes, shards=5)
+    return rlds.directory, card
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(parts, "PART_EPISODES", 3)
+    monkeypatch.setattr(parts, "CHUNK_EPISODES", 2)
+
+
+def test_parts_cover_the_split_in_order(many, small_parts):
+    planned = parts.plan_parts(open_rlds(many[0]), "train")
+    assert [part.number for part in planned] == list(range(10))
+    assert [(part.shard, part.start, part.stop) for part in planned[:4]] == [
+        (0, 0, 3), (0, 3, 4), (1, 0, 3), (1, 3, 4)
+    ]
+    indices = [part.first + i for part in planned for i in range(part.stop - part.start)]
+    assert indices == list(range(20))
+
+
+def test_how_the_parts_are_cut_does_not_matter(many, tmp_path, monkeypatch):
+    directory, card = many
+    whole = convert_dataset(directory, tmp_path / "whole", card=card)
+    monkeypatch.setattr(parts, "PART_EPISODES", 3)
+    monkeypatch.setattr(parts, "CHUNK_STEPS", 20)
+    assert convert_dataset(directory, tmp_path / "cut", card=card) == whole
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    assert [entry["index"] for entry in whole["rejected_episodes"]] == [7, 13]
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_does_not_matter(many, tmp_path):
+    directory, card = many
+    convert_dataset(directory, tmp_path / "one", card=card, workers=1)
+    convert_dataset(directory, tmp_path / "three", card=card, workers=3)
+    assert content(tmp_path / "one") == content(tmp_path / "three")
+
+
+def test_a_run_goes_on_from_the_finished_parts(many, tmp_path, monkeypatch, capsys):
+    directory, card = many
+    undisturbed = convert_dataset(directory, tmp_path / "undisturbed", card=card)
+    made = []
+
+    def make(job, part, stop_at=None):
+        if part.number == stop_at:
+            raise KeyboardInterrupt
+        made.append(part.number)
+        return parts.make_part(job, part)
+
+    monkeypatch.setattr(convert, "make_part", lambda *one: make(*one, stop_at=3))
+    with pytest.raises(KeyboardInterrupt):
+        convert_dataset(directory, tmp_path / "store", card=card)
+    assert not (tmp_path / "store").exists()
+    assert f"kept in {tmp_path}/store.partial (3): the same command" in capsys.readouterr().err
+    monkeypatch.setattr(convert, "make_part", make)
+    assert convert_dataset(directory, tmp_path / "store", card=card) == undisturbed
+    assert made == [0, 1, 2, 3, 4]
+    assert content(tmp_path / "store") == content(tmp_path / "undisturbed")
+    assert not (tmp_path / "store.partial").exists()
+    assert "starting afresh" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def halted(many, tmp_path, monkeypatch):
+    """A conversion that ended after 3 parts."""
+    directory, card = many
+
+    def make(job, part):
+        if part.number == 3:
+            raise UserError("the power went")
+        return parts.make_part(job, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "make_part", make)
+        with pytest.raises(UserError, match="the power went"):
+            convert_dataset(directory, tmp_path / "store", card=card)
+    return directory, card, tmp_path / "store"
+
+
+def made_again(monkeypatch, directory, card, out) -> list[int]:
+    numbers = []
+
+    def make(job, part):
+        numbers.append(part.number)
+        return parts.make_part(job, part)
+
+    monkeypatch.setattr(convert, "make_part", make)
+    convert_dataset(directory, out, card=card)
+    return numbers
+
+
+def test_other_inputs_start_afresh_and_say_so(halted, monkeypatch, capsys):
+    directory, card, out = halted
+    card.write_text(card.read_text() + "# another card\n")
+    capsys.readouterr()
+    assert made_again(monkeypatch, directory, card, out) == [0, 1, 2, 3, 4]
+    note = f"note: {out}.partial was made with another card: starting afresh"
+    assert note in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["shard", "column", "report", "leftovers"])
+def test_only_what_is_not_whole_is_made_again(halted, monkeypatch, damage):
+    directory, card, out = halted
+    part = pathlib.Path(f"{out}.partial/parts/000001")
+    if damage == "shard":
+        shard = directory / "toy-train.tfrecord-00001-of-00005"
+        os.utime(shard, ns=(1, 1))
+    elif damage == "column":
+        os.truncate(part / "position.npy", 200)
+    elif damage == "report":
+        (part / "part.json").write_text("{")
+    else:
+        shutil.copytree(part, f"{part}.123-456")
+    again = [] if damage == "leftovers" else [1]
+    assert made_again(monkeypatch, directory, card, out) == [*again, 3, 4]
+
+
+def test_two_runs_do_not_share_a_place(halted):
+    import fcntl
+
+    directory, card, out = halted
+    with open(f"{out}.partial/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is converting to"):
+            convert_dataset(directory, out, card=card)
+    assert convert_dataset(directory, out, card=card)["episodes"] == 18
+
+
+def test_what_a_finished_run_left_is_removed(many, tmp_path):
+    directory, card = many
+    out, left = tmp_path / "store", tmp_path / "store.partial"
+    convert_dataset(directory, out, card=card)
+    (left / "parts").mkdir(parents=True)
+    (left / "published").touch()
+    with pytest.raises(UserError, match="exists: choose another path"):
+        convert_dataset(directory, out, card=card)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(("limit", "passes"), [(2, True), (0.1, True), (1, False), (0.09, False)])
+def test_too_many_rejected_episodes(many, tmp_path, limit, passes, capsys):
+    directory, card = many
+    flags = [f"--rlds={directory}", f"--out={tmp_path}/store", f"--card={card}"]
+    flags += [f"--max_rejected={limit}", "--workers=1"]
+    status = main(["bridgeact", "convert", *flags])
+    assert status == (0 if passes else 1)
+    assert (tmp_path / "store").exists() == passes
+    if not passes:
+        assert (
+            f"{directory}: 2 of the first 16 episodes were rejected, more than "
+            f"--max_rejected={limit} permits: fewer than 2 steps (1), "
+            "quaternion is not of unit length (1)"
+        ) in capsys.readouterr().err
+
+
+COMMAND = [sys.executable, "-m", "bridgeact_jax.cli", "convert"]
+
+
+def start(directory, card, out, *flags) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*COMMAND, f"--rlds={directory}", f"--card={card}", f"--out={out}", *flags],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )
+
+
+@pytest.fixture
+def long(rlds, toy):
+    """A dataset that keeps two processes busy for some seconds; (directory, card)."""
+    _, card, data = toy
+    base = data.columns(1, steps=60)
+    rlds.write([base] * 3000, data.shapes, shards=40)
+    return rlds.directory, card
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_ends_with_the_same_bytes(long, tmp_path, monkeypatch):
+    """At seeded moments: some while it starts, most after some more parts, the last in the end."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    directory, card = long
+    convert_dataset(directory, tmp_path / "undisturbed", card=card)
+    out, dice = tmp_path / "store", random.Random(0)
+    folder = pathlib.Path(f"{out}.partial")
+    kept = [0]
+    for number in range(10):
+        process = start(directory, card, out, f"--workers={1 + number % 2}")
+        if number == 9:
+            wait_for((folder / "store").exists)
+        elif number % 3:
+            more = kept[-1] + dice.randint(1, 4)
+            wait_for(lambda more=more: finished(folder) >= more)
+            time.sleep(dice.uniform(0, 0.1))
+        else:
+            time.sleep(dice.uniform(0, 2))
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.stderr.close()
+        kept.append(finished(folder))
+    assert kept == sorted(kept) and kept[-2] < 40
+    process = start(directory, card, out, "--workers=2")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert content(out) == content(tmp_path / "undisturbed")
+    assert not folder.exists()
+
+
+def finished(folder: pathlib.Path) -> int:
+    return sum("." not in path.name for path in (folder / "parts").glob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_parts(long, tmp_path, how):
+    directory, card = long
+    process = start(directory, card, tmp_path / "store", "--workers=2")
+    folder = tmp_path / "store.partial" / "parts"
+    wait_for(lambda: any("." not in path.name for path in folder.glob("*")))
+    os.kill(process.pid, how)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "finished parts are kept in" in err and "error: interrupted" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "store").exists() and list(folder.glob("0*"))
+
+
+@pytest.mark.slow
+def test_a_dead_worker_is_reported(long, tmp_path):
+    directory, card = long
+    process = start(directory, card, tmp_path / "store", "--workers=2")
+    folder = tmp_path / "store.partial" / "parts"
+    wait_for(lambda: any("." not in path.name for path in folder.glob("*")))
+    half_made = next(path for path in iter(lambda: next(folder.glob("*.*"), None), 0) if path)
+    os.kill(int(half_made.name.split(".")[1].split("-")[0]), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: a worker process died (out of memory?): use fewer --workers" in err
+    assert "finished parts are kept in" in err
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A URL of fsspec's own that nothing else uses, and a cache of our own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = f"memory://{uuid.uuid4().hex}"
+    yield url
+    filesystem = fsspec.filesystem("memory")
+    if filesystem.exists(url):
+        filesystem.rm(url, recursive=True)
+
+
+def put(folder, url):
+    fsspec.filesystem("memory").put(f"{folder}/", url, recursive=True)
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_remote_in_and_out(many, bucket, tmp_path, file_format):
+    directory, card = many
+    if file_format == "array_record":
+        directory = as_array_record(directory, tmp_path / "array_record")
+    convert_dataset(directory, tmp_path / "local", card=card)
+    put(directory, f"{bucket}/rlds")
+    convert_dataset(f"{bucket}/rlds/", f"{bucket}/store", card=card)
+    filesystem = fsspec.filesystem("memory")
+    names = [entry.rsplit("/", 1)[-1] for entry in filesystem.ls(f"{bucket}/store", detail=False)]
+    wanted = content(tmp_path / "local")
+    assert {name: filesystem.cat_file(f"{bucket}/store/{name}") for name in names} == wanted
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+    store = open_store(f"{bucket}/store")
+    assert store.num_episodes == 18 and store.path.is_relative_to(tmp_path / "cache")
+    filesystem.rm(f"{bucket}/store/position.npy")
+    assert open_store(f"{bucket}/store").num_episodes == 18  # from the cache
+
+    with pytest.raises(UserError, match=f"{bucket}/store exists: choose another path, or overw"):
+        convert_dataset(directory, f"{bucket}/store", card=card)
+    convert_dataset(directory, f"{bucket}/store", card=card, overwrite=True)
+    assert filesystem.exists(f"{bucket}/store/position.npy")
+
+
+def as_array_record(directory, target):
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    target.mkdir()
+    dataset = open_rlds(directory)
+    for shard, (file, length) in enumerate(
+        zip(dataset.split("train").files, dataset.split("train").lengths, strict=True)
+    ):
+        name = pathlib.Path(file).name.replace("tfrecord", "array_record")
+        writer = ArrayRecordWriter(str(target / name), "group_size:1")
+        for record in dataset.records("train", shard, 0, length):
+            writer.write(record)
+        writer.close()
+    shutil.copy(directory / "features.json", target)
+    info = json.loads((directory / "dataset_info.json").read_text())
+    (target / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "array_record"}))
+    return target
+
+
+def test_a_damaged_remote_store_is_not_opened(many, bucket):
+    directory, card = many
+    convert_dataset(directory, f"{bucket}/store", card=card)
+    filesystem = fsspec.filesystem("memory")
+    column = bytearray(filesystem.cat_file(f"{bucket}/store/position.npy"))
+    column[-1] ^= 1
+    filesystem.pipe_file(f"{bucket}/store/position.npy", bytes(column))
+    with pytest.raises(UserError, match="position.npy differs from the checksum"):
+        open_store(f"{bucket}/store")
+    with pytest.raises(UserError, match="is no trajectory store"):
+        open_store(f"{bucket}/absent")
+
+
+def test_remote_places_that_do_not_work(many, bucket, tmp_path):
+    directory, card = many
+    with pytest.raises(UserError, match=f"{bucket}/absent: no RLDS dataset"):
+        convert_dataset(f"{bucket}/absent", tmp_path / "store", card=card)
+    with pytest.raises(UsageError, match="unknown protocol 'gss': did you mean 'gs'"):
+        convert_dataset("gss://bucket/rlds", tmp_path / "store", card=card)
+    put(directory, f"{bucket}/rlds")
+    shard = f"{bucket}/rlds/toy-train.tfrecord-00003-of-00005"
+    whole = fsspec.filesystem("memory").cat_file(shard)
+    fsspec.filesystem("memory").pipe_file(shard, whole[:-5])
+    with pytest.raises(UserError, match=f"{shard}: record 3 at byte [0-9]+ is cut off"):
+        convert_dataset(f"{bucket}/rlds", tmp_path / "store", card=card)
+
+
+@pytest.mark.parametrize("protocol", ["gs", "s3"])
+def test_a_protocol_that_is_not_installed_says_what_to_install(protocol, tmp_path, monkeypatch):
+    module = {"gs": "gcsfs", "s3": "s3fs"}[protocol]
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=r"pip install 'bridgeact_jax\[cloud\]'"):
+        convert_dataset(f"{protocol}://bucket/rlds", tmp_path / "store", card="bridge")
+
+
+def test_beam_gives_the_same_bytes(many, tmp_path):
+    pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
+    directory, card = many
+    convert_dataset(directory, tmp_path / "local", card=card)
+    beam = {"runner": "beam", "beam_options": ["--runner=DirectRunner"]}
+    convert_dataset(directory, tmp_path / "beam", card=card, **beam)
+    assert content(tmp_path / "beam") == content(tmp_path / "local")
+
+
+def test_beam_through_urls(many, bucket, tmp_path):
+    pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
+    directory, card = many
+    convert_dataset(directory, tmp_path / "local", card=card)
+    convert_dataset(directory, f"file://{tmp_path}/beam", card=card, runner="beam")
+    assert content(tmp_path / "beam") == content(tmp_path / "local")
+    assert not (tmp_path / "beam.partial").exists()
+    shard = directory / "toy-train.tfrecord-00003-of-00005"
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(UserError, match="pipeline failed: .*00003-of-00005: record 3 at byte"):
+        convert_dataset(directory, tmp_path / "damaged", card=card, runner="beam")
+
+
+def test_beam_that_is_not_installed_says_what_to_install(many, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(UsageError, match=r"pip install 'bridgeact_jax\[beam\]'"):
+        convert_dataset(many[0], tmp_path / "store", card=many[1], runner="beam")
