@@ -1,7 +1,8 @@
-"""`bridgeact datasets [NAME]`: the dataset cards as a table, or one card in full."""
+"""`bridgeact datasets [NAME]`: the dataset cards and mixtures as tables, or one card in full."""
 
 from bridgeact_jax.datasets.card_format import Card, Rotation
 from bridgeact_jax.datasets.cards import card_paths, load_card
+from bridgeact_jax.datasets.mixture import load_mixture, mixture_paths
 
 LINE = 160
 MISSING = "not recorded"
@@ -37,6 +38,17 @@ def cards_table() -> str:
         line = f"{_line((*head, 'refused:'), widths)} {card.refused}"
         lines.append(_cut(line, LINE))
     return "\n".join([*lines, "", _summary(usable, refused)])
+
+
+def mixtures_table() -> str:
+    """All shipped mixtures, one line each; empty if there are none."""
+    mixtures = [load_mixture(name) for name in mixture_paths()]
+    width = max((len(mixture.name) for mixture in mixtures), default=0)
+    return "\n".join(
+        f"mixture {mixture.name:{width}}  {len(mixture.datasets):>2} datasets, weights "
+        f"{mixture.weights}: {mixture.title}"
+        for mixture in mixtures
+    )
 
 
 def card_text(name: str) -> str:
@@ -103,6 +115,6 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     if len(argv) < 2:
-        print(cards_table())
+        print(f"{cards_table()}\n\n{mixtures_table()}".rstrip())
     for name in argv[1:]:
         print(card_text(name))

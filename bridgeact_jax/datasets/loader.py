@@ -1,21 +1,19 @@
-"""From a trajectory store to the training stream: raw columns gathered in whole batches.
+"""From trajectories to the training stream: raw columns gathered in whole batches.
 
 The gather is NumPy only. A batch is a pure function of (seed, step): the stream is a grain dataset
 over step numbers, so that its position is one integer and every host can take its slice. What a
 batch holds is raw; noise, spline, projection and windows run inside the jitted step.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import grain
 import numpy as np
 
-from bridgeact_jax.datasets.store import TrajectoryStore
+from bridgeact_jax.datasets.trajectories import Trajectories, join
 from bridgeact_jax.errors import UserError
-from bridgeact_jax.geometry import rotations
 
-HZ = 10.0
 EVENT_FRAMES = 10
 AHEAD = 4  # keyframes still to come that a plan must hold, where the episode has them
 
@@ -31,7 +29,8 @@ class Windows(NamedTuple):
     future_rotation (B, H, 4): poses at the H following frames; future_gripper (B, H): the commands
     sent on the way to each. future_mask (B, H): False past the end of the episode, where the last
     pose repeats. waypoint_* (B, K, ...), waypoint_count (B,) int32: the pose at the plan's start
-    and the keyframes after it. cloud (B, M, 3) float16, or None.
+    and the keyframes after it. recorded (B, 2) bool: whether the dataset records the rotation and
+    the gripper (what it does not is filled in). cloud (B, M, 3) float16, or None.
     """
 
     history_position: np.ndarray
@@ -47,122 +46,81 @@ class Windows(NamedTuple):
     waypoint_rotation: np.ndarray
     waypoint_gripper: np.ndarray
     waypoint_count: np.ndarray
+    recorded: np.ndarray
     cloud: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Trajectories:
-    """Episodes at 10 Hz, end to end, in memory (clouds stay on disk).
-
-    offsets (E + 1,): rows of each episode. Columns as in the store. keyframe_row (Q,): rows of the
-    keyframes, ascending; keyframe_offsets (E + 1,). cloud_row (N,): row of the store's cloud column
-    nearest in time, where `cloud` is not None.
-    """
-
-    offsets: np.ndarray
-    position: np.ndarray
-    rotation: np.ndarray
-    gripper: np.ndarray
-    gripper_width: np.ndarray
-    keyframe_offsets: np.ndarray
-    keyframe_row: np.ndarray
-    cloud: np.ndarray | None = None
-    cloud_row: np.ndarray | None = None
-
-
-def resample(store: TrajectoryStore) -> Trajectories:
-    """The store's episodes on a 10 Hz grid by their own `time`.
-
-    Positions linearly, rotations along the geodesic, the gripper command and width held from the
-    last frame at or before; a keyframe moves to the first grid frame at or after it.
-    """
-    columns = store.columns
-    source_offsets, time = np.asarray(columns["episode_offsets"]), np.asarray(columns["time"])
-    lefts, fractions, lengths, keyframe_rows = [], [], [], []
-    base = 0
-    for episode, (start, end) in enumerate(
-        zip(source_offsets[:-1], source_offsets[1:], strict=True)
-    ):
-        clock = time[start:end] - time[start]
-        grid = np.arange(int(np.floor(clock[-1] * HZ + 1e-3)) + 1) / HZ
-        left = np.clip(np.searchsorted(clock, grid + 1e-4, side="right") - 1, 0, len(clock) - 1)
-        right = np.minimum(left + 1, len(clock) - 1)
-        span = clock[right] - clock[left]
-        fraction = np.clip((grid - clock[left]) / np.where(span > 0, span, 1.0), 0.0, 1.0)
-        first, last = columns["keyframe_offsets"][episode : episode + 2]
-        frames = clock[columns["keyframe_index"][first:last]]
-        rows = np.minimum(np.ceil(frames * HZ - 1e-3).astype(np.int64), len(grid) - 1)
-        lefts.append(start + left)
-        fractions.append(np.where(left < right, fraction, 0.0))
-        lengths.append(len(grid))
-        keyframe_rows.append(base + rows)
-        base += len(grid)
-    left, t = np.concatenate(lefts), np.concatenate(fractions).astype(np.float32)
-    right = np.minimum(left + (t > 0), len(time) - 1)
-    position, rotation = np.asarray(columns["position"]), np.asarray(columns["rotation"])
-    cloud = columns.get("cloud")
-    return Trajectories(
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        position=position[left] + t[:, None] * (position[right] - position[left]),
-        rotation=np.asarray(rotations.slerp(rotation[left], rotation[right], t)),
-        gripper=np.asarray(columns["gripper"])[left],
-        gripper_width=np.asarray(columns["gripper_width"])[left],
-        keyframe_offsets=np.asarray(columns["keyframe_offsets"]),
-        keyframe_row=np.concatenate(keyframe_rows),
-        cloud=cloud,
-        cloud_row=None if cloud is None else np.where(t < 0.5, left, right),
-    )
 
 
 class WindowSampler:
     """Batches of windows, each a pure function of (seed, step).
 
     Args:
-      trajectories: at least one episode of two frames.
+      stores: at least one; each with an episode of two frames.
+      probability: (D,) of drawing a window from each store; None where there is one.
       horizon: H future frames; history: T past frames at most; waypoints: K at most, K > `AHEAD`.
         A plan is issued as long ago as both allow.
       contact_weight: how many times more often a frame within a second of a gripper event is drawn
-        than any other.
+        than any other of its store.
       with_cloud: gather clouds too. Raises UserError if there are none.
     """
 
     def __init__(
         self,
-        trajectories: Trajectories,
-        *,
+        *stores: Trajectories,
+        probability: Sequence[float] | None = None,
         horizon: int,
         history: int,
         waypoints: int,
         contact_weight: float,
         with_cloud: bool,
     ):
-        if with_cloud and trajectories.cloud is None:
+        blind = [store.name for store in stores if with_cloud and store.cloud is None]
+        if blind:
             raise UserError(
-                "the store has no cloud column, which training with clouds needs: convert a "
-                "dataset whose card names a cloud, or pretrain on it instead"
+                f"no cloud column in {', '.join(blind)}, which training with clouds needs: convert "
+                "a dataset whose card names a cloud, or pretrain on it instead"
             )
-        self._data = trajectories
+        still = [store.name for store in stores if not store.num_windows]
+        if still:
+            raise UserError(f"no episode of at least two frames at 10 Hz in {', '.join(still)}")
+        self._data = data = join(stores)
         self._horizon, self._history, self._waypoints = horizon, history, waypoints
-        self._with_cloud = with_cloud
-        offsets = trajectories.offsets
-        self._episode_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        within = np.diff(self._episode_of) == 0
-        flips = np.flatnonzero(np.diff(trajectories.gripper > 0.5) & within)
-        weight = np.ones(len(self._episode_of))
+        self._clouds = [store.cloud for store in stores] if with_cloud else None
+        self._recorded = np.array([store.recorded for store in stores])
+        self._episode_of = np.repeat(np.arange(len(data.offsets) - 1), np.diff(data.offsets))
+        weight = self._weights(contact_weight)
+        self._ends = np.cumsum([len(store.position) for store in stores])
+        drawn = np.flatnonzero(weight)
+        self._last = drawn[np.searchsorted(drawn, self._ends) - 1]
+        self._cumulative = np.cumsum(weight)
+        totals = np.concatenate([[0.0], self._cumulative[self._ends - 1]])
+        self._start, self._total = totals[:-1], np.diff(totals)
+        self._probability = np.ones(1) if probability is None else np.asarray(probability)
+
+    def _weights(self, contact_weight: float) -> np.ndarray:
+        """(N,) how often each row is drawn as the current frame, within its store."""
+        data, episode = self._data, self._episode_of
+        within = np.diff(episode) == 0
+        flips = np.flatnonzero(np.diff(data.gripper > 0.5) & within)
+        weight = np.ones(len(episode))
         for shift in range(-EVENT_FRAMES, EVENT_FRAMES + 1):
             near = np.clip(flips + shift, 0, len(weight) - 1)
-            same = self._episode_of[near] == self._episode_of[flips]
+            same = episode[near] == episode[flips]
             weight[near[same]] = contact_weight
-        weight[offsets[1:] - 1] = 0.0
-        if not weight.any():
-            raise UserError("the store has no episode of at least two frames at 10 Hz")
-        self._cumulative = np.cumsum(weight)
-        self.num_windows = int(np.count_nonzero(weight))
+        weight[data.offsets[1:] - 1] = 0.0
+        return weight
 
     def rows(self, seed: int, step: int, batch_size: int) -> np.ndarray:
-        """(batch_size,) current frames drawn for a step, with replacement."""
+        """(batch_size,) current frames drawn for a step, with replacement.
+
+        One uniform number chooses the store by its probability, and what it leaves the frame.
+        """
         uniform = np.random.default_rng((seed, step)).random(batch_size)
-        return np.searchsorted(self._cumulative, uniform * self._cumulative[-1], side="right")
+        before = np.concatenate([[0.0], np.cumsum(self._probability)[:-1]])
+        store = np.searchsorted(before, uniform, side="right") - 1
+        within = (uniform - before[store]) / self._probability[store]
+        target = self._start[store] + within * self._total[store]
+        rows = np.searchsorted(self._cumulative, target, side="right")
+        return np.minimum(rows, self._last[store])  # rounding could reach the next store
 
     def gather(self, rows: np.ndarray) -> Windows:
         """The windows whose current frames are `rows` (B,)."""
@@ -182,6 +140,7 @@ class WindowSampler:
         index = np.minimum(upcoming[:, None] + np.arange(self._waypoints - 1), end[:, None] - 1)
         plan = np.concatenate([start[:, None], data.keyframe_row[index]], axis=1)
         count = 1 + np.minimum(end - upcoming, self._waypoints - 1)
+        store = np.searchsorted(self._ends, rows, side="right")
         return Windows(
             history_position=data.position[past],
             history_rotation=data.rotation[past],
@@ -196,8 +155,19 @@ class WindowSampler:
             waypoint_rotation=data.rotation[plan],
             waypoint_gripper=data.gripper[plan],
             waypoint_count=count.astype(np.int32),
-            cloud=data.cloud[data.cloud_row[rows]] if self._with_cloud else None,
+            recorded=self._recorded[store],
+            cloud=None if self._clouds is None else self._gather_clouds(rows, store),
         )
+
+    def _gather_clouds(self, rows: np.ndarray, store: np.ndarray) -> np.ndarray:
+        row = self._data.cloud_row[rows]
+        if len(self._clouds) == 1:
+            return self._clouds[0][row]
+        gathered = np.empty((len(rows), *self._clouds[0].shape[1:]), self._clouds[0].dtype)
+        for index in np.unique(store):
+            here = store == index
+            gathered[here] = self._clouds[index][row[here]]
+        return gathered
 
     def stream(
         self, *, seed: int, batch_size: int, first_step: int, shard: int = 0, num_shards: int = 1

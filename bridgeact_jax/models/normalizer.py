@@ -33,13 +33,13 @@ def identity() -> Normalizer:
 
 
 def fit(chunks: jax.Array, mask: jax.Array) -> Normalizer:
-    """Normalizer of sampled chunks (B, H, 10), of which rows with mask (B, H) True count.
+    """Normalizer of sampled chunks (B, H, 10), of which numbers with mask (B, H, 10) count.
 
     Positions: the 99 % quantile of the magnitude over all rows, per axis, at least
     `POSITION_FLOOR`, so that an axis that hardly moves is not blown up.
     """
-    magnitude = jnp.where(mask[..., None], jnp.abs(chunks[..., :3]), jnp.nan)
+    magnitude = jnp.where(mask, jnp.abs(chunks), jnp.nan)[..., :3]
     position = jnp.maximum(jnp.nanquantile(magnitude, 0.99, axis=(0, 1)), POSITION_FLOOR)
     normalizer = Normalizer(jnp.concatenate([position, jnp.ones(7)]), jnp.ones(10))
-    seen = jnp.where(mask[..., None], jnp.abs(normalizer.normalize(chunks)), 0.0)
+    seen = jnp.where(mask, jnp.abs(normalizer.normalize(chunks)), 0.0)
     return normalizer._replace(limit=jnp.maximum(seen.max(axis=(0, 1)), 1.0))

@@ -10,14 +10,14 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from bridgeact_jax.datasets.loader import Windows, WindowSampler, resample
-from bridgeact_jax.datasets.store import open_store
+from bridgeact_jax.datasets.loader import Windows, WindowSampler
 from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.models import normalizer as normalizer_lib
 from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
 from bridgeact_jax.progress import Progress
 from bridgeact_jax.training.checkpoint import Checkpoints, load_expert
 from bridgeact_jax.training.config import check_config, differences, expert_config
+from bridgeact_jax.training.data import open_data
 from bridgeact_jax.training.mesh import batch_sharding, make_mesh, replicated, state_sharding
 from bridgeact_jax.training.metrics import MetricsWriter
 from bridgeact_jax.training.step import (
@@ -34,15 +34,18 @@ MAY_CHANGE = ("log_every", "checkpoint_every", "checkpoints_kept", "fsdp")
 def train(
     config: ml_collections.ConfigDict,
     *,
-    store: epath.PathLike,
     workdir: epath.PathLike,
+    store: epath.PathLike | None = None,
+    mixture: epath.PathLike | None = None,
+    stores: epath.PathLike | None = None,
     init: epath.PathLike | None = None,
 ) -> dict[str, float]:
     """Train until `config.steps`, from the latest checkpoint in `workdir` if there is one.
 
     Args:
-      store: a converted trajectory store, local to this host.
       workdir: where checkpoints and metrics go; gs:// works.
+      store: a converted trajectory store, local to this host; or instead
+      mixture: a mixture's name or file, and stores: the folder of its stores.
       init: workdir of the run whose EMA parameters and normalizer to start from.
 
     Returns:
@@ -52,20 +55,10 @@ def train(
     config = ml_collections.FrozenConfigDict(config)
     check_config(config)
     model = expert_config(config)
-    trajectories = open_store(store)
-    sampler = WindowSampler(
-        resample(trajectories),
-        horizon=model.horizon,
-        history=config.data.history,
-        waypoints=config.data.waypoints,
-        contact_weight=config.data.contact_weight,
-        with_cloud=config.use_cloud,
-    )
-    columns = trajectories.manifest["columns"]
-    source = {
-        "store": {name: column["sha256"] for name, column in columns.items()},
-        "init": None if init is None else str(init),
-    }
+    data = open_data(config, model, store=store, mixture=mixture, stores=stores)
+    source = {**data.source, "init": None if init is None else str(init)}
+    if source["mixture"] and jax.process_index() == 0:
+        print(data.shares(), flush=True)
 
     # ---- state: shapes, then shardings, then values
     mesh = make_mesh(config.fsdp)
@@ -98,7 +91,7 @@ def train(
     else:
         params = None
         if init is None:
-            normalizer = _fit_normalizer(sampler, model, config)
+            normalizer = _fit_normalizer(data.sampler, model, config)
         else:
             saved, _, params, normalizer = load_expert(init)
             _check_same_model(saved, config, init)
@@ -115,7 +108,7 @@ def train(
         donate_argnums=0,
     )
     first = int(state.step)
-    stream = sampler.stream(
+    stream = data.sampler.stream(
         seed=config.seed,
         batch_size=config.batch_size,
         first_step=first,
@@ -131,6 +124,7 @@ def train(
         stack.callback(checkpoints.close)
         metrics = None
         if jax.process_index() == 0:
+            data.write_shares(workdir)
             metrics = stack.enter_context(contextlib.closing(MetricsWriter(workdir, first)))
         figures, before = {}, None
         logged, clock = first, time.monotonic()
@@ -208,8 +202,11 @@ def _check_same_run(
         before.pop(name, None)
         after.pop(name, None)
     found = differences(before, after, "config")
-    if saved_source["store"] != source["store"]:
-        found.append("--store holds other data")
+    for name in ("store", "mixture"):
+        old, new = saved_source.get(name), source[name]
+        if old != new:
+            what = "holds other data" if old and new else "was given" if old else "was not given"
+            found.append(f"--{name} {what}")
     if saved_source["init"] != source["init"]:
         found.append(f"--init was {saved_source['init']}, is {source['init']}")
     if found:

@@ -14,10 +14,12 @@ def define_flags() -> None:
         "config", None, "config file, e.g. configs/demo.py:pretrain; --config.key=value overrides"
     )
     flags.DEFINE_string("store", None, "trajectory store, from `bridgeact convert`")
+    flags.DEFINE_string("mixture", None, "instead: a mixture's name or .toml file, with --stores")
+    flags.DEFINE_string("stores", None, "folder that holds the mixture's stores, each by its card")
     flags.DEFINE_string("workdir", None, "where checkpoints and metrics go; resumes if it has any")
     flags.DEFINE_string("init", None, "workdir of a run whose EMA parameters to start from")
     flags.DEFINE_bool("distributed", False, "join the other hosts of the slice or cluster")
-    flags.mark_flags_as_required(["config", "store", "workdir"])
+    flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +35,14 @@ def run(args: flags.FlagValues) -> None:
     """Train as the flags say and print where the result lies."""
     if args.distributed:
         jax.distributed.initialize()
-    figures = train(args.config, store=args.store, workdir=args.workdir, init=args.init)
+    figures = train(
+        args.config,
+        store=args.store,
+        mixture=args.mixture,
+        stores=args.stores,
+        workdir=args.workdir,
+        init=args.init,
+    )
     shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
     shown = shown or "was there already"
     print(f"checkpoint at step {args.config.steps} in {args.workdir}: {shown}")

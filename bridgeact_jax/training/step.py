@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from bridgeact_jax.datasets.loader import Windows
@@ -24,6 +25,7 @@ from bridgeact_jax.models.observation import (
 )
 
 HELD_RADIUS = 0.05  # metres around the tool within which points belong to what it holds
+PART_OF_CHUNK = np.repeat([0, 1, 2], [3, 6, 1])  # position, rotation, gripper
 FAR = 1e3  # metres, where a plan has no gripper event
 
 
@@ -38,7 +40,10 @@ class TrainState(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What the loss needs: observation, target chunk (H, 10) in metres, mask (H,)."""
+    """What the loss needs: observation, target chunk (H, 10) in metres, mask (H, 10) bool.
+
+    The mask is False past the episode's end and for what the dataset does not record.
+    """
 
     observation: Observation
     chunk: jax.Array
@@ -133,10 +138,11 @@ def make_example(
         points, mask = jnp.zeros((model.points, 3)), jnp.zeros(model.points, bool)
     else:
         points, mask = clouds.crop(crop_key, window.cloud, origin, model.crop_radius, model.points)
+    known = jnp.concatenate([jnp.ones(1, bool), window.recorded])[PART_OF_CHUNK]
     return Example(
         observe(guidance, progress, proprioception, points, mask),
         action_chunk(future_position, future_rotation, window.future_gripper, origin, facing),
-        window.future_mask,
+        window.future_mask[:, None] & known,
     )
 
 
@@ -148,7 +154,7 @@ def diffusion_loss(
     model: ExpertConfig,
     config: ml_collections.ConfigDict,
 ) -> tuple[jax.Array, dict]:
-    """Mean squared error of the predicted clean chunk over valid rows, and figures to log.
+    """Mean squared error of the predicted clean chunk over valid numbers, and figures to log.
 
     Each observation is encoded once and denoised against `config.noise_draws` noise draws.
     """
@@ -179,11 +185,12 @@ def diffusion_loss(
     predicted = expert.apply(
         {"params": params}, condition, noisy, step, method=ActionExpert.denoise
     )
-    squared = jnp.where(mask[..., None], (predicted - clean) ** 2, 0.0)
-    rows = jnp.maximum(jnp.sum(mask), 1)
+    squared = jnp.where(mask, (predicted - clean) ** 2, 0.0)
+    loss = jnp.sum(squared) / jnp.maximum(jnp.sum(mask), 1)
     error = (predicted[..., :3] - clean[..., :3]) * normalizer.scale[:3]
-    distance = jnp.where(mask, jnp.linalg.norm(error, axis=-1), 0.0)
-    loss = jnp.sum(squared) / (rows * clean.shape[-1])
+    inside = mask[..., 0]
+    distance = jnp.where(inside, jnp.linalg.norm(error, axis=-1), 0.0)
+    rows = jnp.maximum(jnp.sum(inside), 1)
     return loss, {"loss": loss, "position_error_mm": 1e3 * jnp.sum(distance) / rows}
 
 

@@ -352,7 +352,9 @@ def test_unknown_cards(tmp_path):
 
 def test_datasets_command(capsys):
     assert main(["bridgeact", "datasets"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    cards, mixtures = capsys.readouterr().out.split("\n\nmixture ", 1)
+    assert "demo " in mixtures and "oxe_magic_soup " in mixtures
+    lines = cards.splitlines()
     assert len(lines) == 4 + len(card_paths())
     assert all(len(line) <= 160 for line in lines)
     assert {line.split()[0] for line in lines[2:-2]} == set(card_paths())

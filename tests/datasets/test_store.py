@@ -5,9 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bridgeact_jax.cli import main
 from bridgeact_jax.datasets.episode import Episode
-from bridgeact_jax.datasets.inspect import describe_store
 from bridgeact_jax.datasets.store import COLUMNS, StoreWriter, open_store
 from bridgeact_jax.errors import UserError
 
@@ -64,16 +62,6 @@ def test_round_trip(store):
     opened.verify()
 
 
-def test_figures(store):
-    figures = describe_store(open_store(store))
-    assert figures["steps"].tolist() == [4, 10, 6]
-    np.testing.assert_allclose(figures["hz"], 5.0)
-    np.testing.assert_allclose(figures["speed"], 0.5, rtol=1e-5)
-    assert figures["changes"].tolist() == [1, 1, 1]  # the jump between episodes is none
-    assert figures["open"] == 0.5 and figures["repeated"] == 0.0
-    assert figures["nan"]["gripper_width"] == 20 and figures["nan"]["position"] == 0
-
-
 def test_an_unfinished_store_does_not_appear(tmp_path):
     with pytest.raises(RuntimeError, match="finish was not called"):
         with StoreWriter(tmp_path / "store", with_cloud=False):
@@ -116,24 +104,3 @@ def test_damaged_stores(store, damage, message):
     with pytest.raises(UserError) as caught:
         open_store(store)
     assert message in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_inspect_command(store, tmp_path, capsys):
-    assert main(["bridgeact", "inspect", f"--store={store}", f"--out={tmp_path}/pictures"]) == 0
-    out = capsys.readouterr().out
-    assert "3 episodes, 20 steps; toy 1.0.0 (train), card toy" in out
-    assert "rate               5 .. 5, median 5 Hz" in out
-    assert "1: fewer than 2 steps" in out
-    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
-        "episodes.png", "histograms.png", "inspection.txt", "paths.png"
-    ]
-    assert main(["bridgeact", "inspect", f"--store={tmp_path}"]) == 1
-    assert "is no trajectory store" in capsys.readouterr().err
-
-
-def test_inspect_verifies_checksums(store, capsys):
-    content = bytearray((store / "position.npy").read_bytes())
-    content[-1] ^= 1
-    (store / "position.npy").write_bytes(content)
-    assert main(["bridgeact", "inspect", f"--store={store}"]) == 1
-    assert "position.npy differs from the checksum" in capsys.readouterr().err

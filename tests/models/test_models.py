@@ -194,7 +194,9 @@ def test_normalizer_round_trips_and_floors_an_axis_that_does_not_move():
     chunks[..., 9] = rng.integers(0, 2, (200, 8))
     mask = rng.random((200, 8)) < 0.9
     chunks[~mask] = 1e6
-    fitted = normalizer_lib.fit(jnp.asarray(chunks), jnp.asarray(mask))
+    fitted = normalizer_lib.fit(
+        jnp.asarray(chunks), jnp.broadcast_to(mask[..., None], chunks.shape)
+    )
     expected = np.quantile(np.abs(chunks[mask][:, :3]), 0.99, axis=0)
     np.testing.assert_allclose(fitted.scale[:2], expected[:2], rtol=1e-4)
     assert np.isclose(fitted.scale[2], normalizer_lib.POSITION_FLOOR)

@@ -1,12 +1,15 @@
 """The training stream against a naive loop over episodes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation, Slerp
 
 from bridgeact_jax.datasets.episode import Episode
-from bridgeact_jax.datasets.loader import Trajectories, WindowSampler, resample
+from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.datasets.store import StoreWriter, open_store
+from bridgeact_jax.datasets.trajectories import Trajectories, resample
 from bridgeact_jax.errors import UserError
 
 OPTIONS = {
@@ -79,7 +82,7 @@ def test_last_frames_are_never_drawn_and_contact_is_drawn_more_often():
     gripper[100:] = 0
     data = Trajectories(**{**vars(data), "gripper": gripper})
     sampler = WindowSampler(data, **OPTIONS)
-    assert sampler.num_windows == 199
+    assert data.num_windows == 199
     rows = sampler.rows(0, 0, 200_000)
     assert rows.max() == 198
     near = np.abs(rows - 99) <= 10
@@ -103,7 +106,7 @@ def test_a_batch_is_a_function_of_seed_and_step_and_hosts_share_it():
     assert not np.array_equal(first.history_position, second.history_position)
 
 
-def write_store(path, period: float, with_gaps=False):
+def write_store(path, period: float, with_gaps=False, **facts):
     rng = np.random.default_rng(0)
     time = np.arange(12) * period
     if with_gaps:
@@ -121,7 +124,7 @@ def write_store(path, period: float, with_gaps=False):
     )
     with StoreWriter(path, with_cloud=False) as writer:
         writer.append(episode, np.array([0, 5, 8, 11]))
-        writer.finish(card="test")
+        writer.finish(card="test", **facts)
     return episode
 
 
@@ -157,3 +160,104 @@ def test_clouds_are_asked_for_where_there_are_none(tmp_path):
     data = resample(open_store(tmp_path / "store"))
     with pytest.raises(UserError, match="no cloud column"):
         WindowSampler(data, **{**OPTIONS, "with_cloud": True})
+
+
+PROBABILITY = (0.62, 0.05, 0.33)
+
+
+def three_stores():
+    """Stores of 46, 300 and 12 frames, of which one records no rotation and one no gripper."""
+    one, many, few = (
+        random_trajectories(seed, lengths)
+        for seed, lengths in ((0, (9, 23, 14)), (1, (60,) * 5), (2, (12,)))
+    )
+    return one, replace(many, recorded=(False, True)), replace(few, recorded=(True, False))
+
+
+def mixed(stores, probability=PROBABILITY, **options):
+    return WindowSampler(*stores, probability=probability, **{**OPTIONS, **options})
+
+
+def test_stores_are_drawn_by_their_probability_and_frames_evenly_within():
+    stores = three_stores()
+    sampler = mixed(stores, contact_weight=1.0)
+    rows = np.concatenate([sampler.rows(0, step, 10_000) for step in range(40)])
+    counts = np.bincount(rows, minlength=sum(len(store.position) for store in stores))
+    first, chosen, expected = 0, [], []
+    for store, probability in zip(stores, PROBABILITY, strict=True):
+        own = counts[first : first + len(store.position)]
+        first += len(store.position)
+        drawable = np.ones(len(own), bool)
+        drawable[store.offsets[1:] - 1] = False
+        assert not own[~drawable].any() and drawable.sum() == store.num_windows
+        even = np.full(store.num_windows, len(rows) * probability / store.num_windows)
+        chosen.append(own[drawable])
+        expected.append(even)
+    totals = np.array([part.sum() for part in chosen]), len(rows) * np.array(PROBABILITY)
+    for seen, wanted in (totals, (np.concatenate(chosen), np.concatenate(expected))):
+        square = np.sum((seen - wanted) ** 2 / wanted)
+        freedom = len(seen) - 1
+        assert square < freedom + 5 * np.sqrt(2 * freedom)
+
+
+def test_a_window_of_a_mixture_is_that_of_its_store():
+    stores = three_stores()
+    sampler = mixed(stores, with_cloud=True)
+    rows = sampler.rows(0, 0, 64)
+    batch = sampler.gather(rows)
+    first = 0
+    for store in stores:
+        here = np.flatnonzero((rows >= first) & (rows < first + len(store.position)))
+        own = WindowSampler(store, **{**OPTIONS, "with_cloud": True}).gather(rows[here] - first)
+        for name, values in own._asdict().items():
+            np.testing.assert_array_equal(getattr(batch, name)[here], values, err_msg=name)
+        assert (batch.recorded[here] == store.recorded).all()
+        first += len(store.position)
+
+
+def test_a_mixture_of_one_store_draws_what_the_store_alone_does():
+    store = random_trajectories(0)
+    alone, mixture = WindowSampler(store, **OPTIONS), mixed([store], [1.0])
+    for step in range(5):
+        np.testing.assert_array_equal(mixture.rows(3, step, 64), alone.rows(3, step, 64))
+
+
+def test_four_hosts_share_the_batches_of_one():
+    whole = mixed(three_stores()).stream(seed=3, batch_size=16, first_step=0)
+    parts = [
+        mixed(three_stores()).stream(seed=3, batch_size=16, first_step=0, shard=i, num_shards=4)
+        for i in range(4)
+    ]
+    for _ in range(3):
+        pieces = [next(part) for part in parts]
+        for name, values in next(whole)._asdict().items():
+            if values is not None:
+                joined = np.concatenate([getattr(piece, name) for piece in pieces])
+                np.testing.assert_array_equal(joined, values, err_msg=name)
+
+
+def test_stores_without_clouds_or_windows_are_named():
+    one, many, few = three_stores()
+    few = replace(few, cloud=None, name="stores/few")
+    with pytest.raises(UserError, match="no cloud column in stores/few,"):
+        mixed((one, many, few), with_cloud=True)
+    still = replace(random_trajectories(0, (4, 4)), offsets=np.arange(9), name="stores/still")
+    with pytest.raises(UserError, match="two frames at 10 Hz in stores/still$"):
+        mixed((one, still), (0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"),
+    [
+        (None, (True, True)),
+        ({"rotation": "full", "gripper": False}, (True, False)),
+        ({"rotation": "yaw", "gripper": True}, (True, True)),
+        ({"rotation": "none", "gripper": True}, (False, True)),
+    ],
+)
+def test_what_is_recorded_comes_from_the_manifest(tmp_path, recorded, expected):
+    write_store(tmp_path / "store", 0.1, **({} if recorded is None else {"recorded": recorded}))
+    data = resample(open_store(tmp_path / "store"))
+    assert data.recorded == expected
+    batch = WindowSampler(data, **OPTIONS).gather(np.arange(3))
+    assert batch.recorded.tolist() == [list(expected)] * 3

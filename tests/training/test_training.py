@@ -146,6 +146,14 @@ def wrong(tiny_store, pretrained, tmp_path):
             2, r"learning_rat.*did you mean 'learning_rate'",
         ),
         "no store": (["pretrain", CONFIG, "--store=nowhere", workdir], 1, "nowhere"),
+        "no data": (["pretrain", CONFIG, workdir], 2, "either --store=STORE, or --mixture=NAME"),
+        "two kinds of data": (
+            ["pretrain", CONFIG, store, "--mixture=demo", "--stores=x", workdir], 2, "give either"
+        ),
+        "a mixture without its stores": (
+            ["pretrain", CONFIG, "--mixture=demo", "--stores=nowhere", workdir], 1,
+            r"nowhere lacks the stores of 1 of its 1 datasets: demonstrations",
+        ),
         "unknown stage": (
             ["pretrain", "--config=configs/demo.py:pretain", store, workdir], 2, "pretrain"
         ),
@@ -215,6 +223,52 @@ def test_other_data_is_not_resumed_and_a_damaged_checkpoint_is_named(
     shutil.rmtree(latest)
     run(*words, f"--store={tiny_store}")
     assert_identical(workdir, pretrained)
+
+
+MIXTURE = """
+name = "two"
+title = "Two"
+citation = ""
+weights = "given"
+[datasets]
+bridge = 1.0
+demonstrations = 3.0
+"""
+
+
+@pytest.mark.slow
+def test_a_mixture_is_trained_on_and_recorded(tiny_store, tmp_path):
+    mixture, stores = tmp_path / "two.toml", tmp_path / "stores"
+    mixture.write_text(MIXTURE)
+    for name, recorded in (("bridge", "none"), ("demonstrations", "full")):
+        shutil.copytree(tiny_store, stores / name)
+        facts = {"card": name, "recorded": {"rotation": recorded, "gripper": True}}
+        edit_manifest(stores / name, facts)
+    words = f"--mixture={mixture}", f"--stores={stores}"
+    blind, expert = tmp_path / "blind", tmp_path / "expert"
+    result = run("pretrain", CONFIG, *words, f"--workdir={blind}", "--config.steps=4")
+    assert re.search(r"bridge +1 +25\.000% +6 +120 +114", result.stdout), result.stdout
+    run(
+        "finetune", CLOUDS, *words, f"--workdir={expert}", f"--init={blind}", "--config.steps=2"
+    )
+    for workdir in (blind, expert):
+        datasets = json.loads((workdir / "mixture.json").read_text())["datasets"]
+        assert [one["probability"] for one in datasets.values()] == [0.25, 0.75]
+        checkpoints = open_checkpoints(workdir)
+        assert checkpoints.config()[1]["mixture"]["datasets"] == datasets
+        checkpoints.close()
+    again = "pretrain", CONFIG, f"--workdir={blind}", "--config.steps=4"
+    assert "was there already" in run(*again, *words).stdout
+    result = run(*again, f"--store={tiny_store}", check=False)
+    assert "--store was not given; --mixture was given" in result.stderr
+    mixture.write_text(MIXTURE.replace("3.0", "2.0"))
+    result = run(*again, *words, check=False)
+    assert result.returncode == 2 and "--mixture holds other data" in result.stderr
+
+
+def edit_manifest(store: Path, facts: dict) -> None:
+    path = store / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 
 
 def test_large_parameters_are_sharded_and_small_ones_copied():
