@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import google_crc32c
-from array_record.python.array_record_module import ArrayRecordReader
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from bridgeact_jax.datasets.files import local_copy, open_binary
 from bridgeact_jax.errors import UserError
@@ -61,6 +61,19 @@ def frame_tfrecord(data: bytes) -> bytes:
     return length + next(checksums) + data + next(checksums)
 
 
+class TfrecordWriter:
+    """Writes a TFRecord file, record by record."""
+
+    def __init__(self, path: str | os.PathLike):
+        self._file = open(path, "wb")
+
+    def write(self, data: bytes) -> None:
+        self._file.write(frame_tfrecord(data))
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def read_array_record(path: str | os.PathLike, start: int = 0) -> Iterator[bytes]:
     """The records of an ArrayRecord file from number `start` on, in order.
 
@@ -96,4 +109,9 @@ def _read(file: BinaryIO, size: int, where: str) -> bytes:
     return data
 
 
+def _array_record_writer(path: str | os.PathLike) -> ArrayRecordWriter:
+    return ArrayRecordWriter(str(path), "group_size:1")  # so that any record is read on its own
+
+
 READERS = {"tfrecord": read_tfrecord, "array_record": read_array_record}
+WRITERS = {"tfrecord": TfrecordWriter, "array_record": _array_record_writer}

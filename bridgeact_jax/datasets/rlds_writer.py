@@ -1,7 +1,8 @@
-"""Writes an RLDS dataset as ArrayRecord, without TensorFlow.
+"""Writes an RLDS dataset as ArrayRecord or TFRecord, without TensorFlow.
 
-The result is a plain TensorFlow Datasets directory (features.json, dataset_info.json, shards):
-`tfds.builder_from_directory(path).as_data_source("train")` reads it.
+The result is a plain TensorFlow Datasets directory (features.json, dataset_info.json, shards) that
+`tfds.builder_from_directory(path)` opens: `.as_dataset(split="train")` reads TFRecord by
+TensorFlow, `.as_data_source("train")` reads ArrayRecord without it.
 """
 
 import json
@@ -11,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from bridgeact_jax.datasets.directories import new_directory
+from bridgeact_jax.datasets.records import WRITERS
 from bridgeact_jax.datasets.tf_example import Column, serialize_columns
-from bridgeact_jax.errors import UserError
+from bridgeact_jax.errors import UsageError, UserError, nearest
 
 VERSION = "1.0.0"
 
@@ -44,6 +45,7 @@ def write_rlds(
     *,
     description: str = "",
     citation: str = "",
+    file_format: str = "array_record",
     episodes_per_shard: int = 100,
     overwrite: bool = False,
 ) -> int:
@@ -55,12 +57,15 @@ def write_rlds(
       name: the dataset's name.
       episodes: {"steps": [{...}, ...], "episode_metadata": {...}}, nested as `features`.
       features: {"steps": nested dict of Feature, "episode_metadata": nested dict of Feature}.
+      file_format: "array_record" or "tfrecord".
       episodes_per_shard: one episode is one record; small shards keep random access fast.
       overwrite: replace an existing RLDS directory.
 
-    Raises UserError if `path` exists and may not be replaced, or there is no episode;
-    ValueError if an episode does not fit `features`.
+    Raises UsageError for another file format, UserError if `path` exists and may not be replaced
+    or there is no episode, ValueError if an episode does not fit `features`.
     """
+    if file_format not in WRITERS:
+        raise UsageError(f"unknown file format '{file_format}': {nearest(file_format, WRITERS)}")
     step_features = _flatten(features["steps"], "steps/")
     metadata_features = _flatten(features.get("episode_metadata", {}), "episode_metadata/")
     with new_directory(path, marker="dataset_info.json", overwrite=overwrite) as partial:
@@ -71,28 +76,27 @@ def write_rlds(
             for episode in episodes:
                 record = _serialize(episode, step_features, metadata_features)
                 if writer is None or shard_lengths[-1] == episodes_per_shard:
-                    _close(writer)
-                    shard = partial / f"{len(shard_lengths):05d}"
-                    writer = ArrayRecordWriter(str(shard), "group_size:1")
+                    if writer is not None:
+                        writer.close()
+                        writer = None
+                    writer = WRITERS[file_format](partial / f"{len(shard_lengths):05d}")
                     shard_lengths.append(0)
                 writer.write(record)
                 shard_lengths[-1] += 1
                 num_bytes += len(record)
         finally:
-            _close(writer)
+            if writer is not None:
+                writer.close()
         if not shard_lengths:
             raise UserError(f"no episode to write to {path}")
         for index in range(len(shard_lengths)):
-            final = f"{name}-train.array_record-{index:05d}-of-{len(shard_lengths):05d}"
+            final = f"{name}-train.{file_format}-{index:05d}-of-{len(shard_lengths):05d}"
             os.rename(partial / f"{index:05d}", partial / final)
         _write_features(partial, features)
-        _write_info(partial, name, shard_lengths, num_bytes, description, citation)
+        _write_info(
+            partial, name, file_format, shard_lengths, num_bytes, description, citation
+        )
     return sum(shard_lengths)
-
-
-def _close(writer: ArrayRecordWriter | None) -> None:
-    if writer is not None and writer.is_open():
-        writer.close()
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -164,6 +168,7 @@ def _write_features(directory: pathlib.Path, features: Mapping[str, Any]) -> Non
 def _write_info(
     directory: pathlib.Path,
     name: str,
+    file_format: str,
     shard_lengths: list[int],
     num_bytes: int,
     description: str,
@@ -174,7 +179,7 @@ def _write_info(
         "version": VERSION,
         "description": description,
         "citation": citation,
-        "fileFormat": "array_record",
+        "fileFormat": file_format,
         "splits": [
             {
                 "name": "train",

@@ -73,6 +73,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "RLDS directory to write")
     flags.DEFINE_integer("seed", 0, "seed; independent of evaluation's seeds", lower_bound=0)
     flags.DEFINE_integer("workers", 2, "processes", lower_bound=1)
+    flags.DEFINE_enum("file_format", "array_record", ["array_record", "tfrecord"], "of the shards")
     flags.DEFINE_bool("overwrite", False, "replace an existing dataset")
     flags.mark_flags_as_required(["episodes", "out"])
 
@@ -83,14 +84,14 @@ def main(argv: list[str]) -> None:
     args = flags.FLAGS
     discarded = write_demos(
         args.task, args.episodes, args.out, seed=args.seed, workers=args.workers,
-        overwrite=args.overwrite,
+        file_format=args.file_format, overwrite=args.overwrite,
     )
     print(f"{args.episodes} demonstrations in {args.out}; {discarded} failed and were discarded")
 
 
 def write_demos(
     task: str, episodes: int, out: str | os.PathLike, *, seed: int = 0, workers: int = 2,
-    overwrite: bool = False,
+    file_format: str = "array_record", overwrite: bool = False,
 ) -> int:
     """Write demonstrations as an RLDS dataset and return how many failed and were left out.
 
@@ -99,7 +100,7 @@ def write_demos(
     Args:
       task: a task's name, or "all" for every task in turn.
       episodes: how many to write, over all tasks.
-      out: the directory to make; see `write_rlds`.
+      out: the directory to make, of `file_format`; see `write_rlds`.
     """
     names = list(task_table.TASKS) if task == "all" else [task_table.find_task(task).name]
     if episodes < 1:
@@ -115,7 +116,10 @@ def write_demos(
                 progress.update(discarded=discarded)
                 yield episode
 
-    write_rlds(out, NAME, stream(), FEATURES, description=_DESCRIPTION, overwrite=overwrite)
+    write_rlds(
+        out, NAME, stream(), FEATURES, description=_DESCRIPTION, file_format=file_format,
+        overwrite=overwrite,
+    )
     return discarded
 
 

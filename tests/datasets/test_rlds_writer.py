@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from grain.experimental import TFRecordIterDataset
 
 from bridgeact_jax.datasets.rlds_reader import open_rlds
 from bridgeact_jax.datasets.rlds_writer import Feature, write_rlds
-from bridgeact_jax.errors import UserError
+from bridgeact_jax.errors import UsageError, UserError
 
 FEATURES = {
     "steps": {
@@ -41,11 +42,12 @@ def make_episode(number: int) -> dict:
     return {"steps": steps, "episode_metadata": {"task": "lift", "seed": -number}}
 
 
-@pytest.fixture
-def written(tmp_path):
+@pytest.fixture(params=["array_record", "tfrecord"])
+def written(tmp_path, request):
     path = tmp_path / "demonstrations"
     episodes = [make_episode(number) for number in range(5)]
-    assert write_rlds(path, "toy", iter(episodes), FEATURES, episodes_per_shard=2) == 5
+    options = {"file_format": request.param, "episodes_per_shard": 2}
+    assert write_rlds(path, "toy", iter(episodes), FEATURES, **options) == 5
     return path, episodes
 
 
@@ -54,7 +56,12 @@ def test_tensorflow_datasets_reads_it(written):
     builder = tfds.builder_from_directory(str(path))
     assert builder.info.name == "toy" and str(builder.version) == "1.0.0"
     assert builder.info.splits["train"].shard_lengths == [2, 2, 1]
-    source = builder.as_data_source("train")
+    if builder.info.file_format.value == "tfrecord":  # as_dataset needs TensorFlow
+        shards = sorted(path.glob("*.tfrecord-*-of-00003"))
+        records = [record for shard in shards for record in TFRecordIterDataset(str(shard))]
+        source = [builder.info.features.deserialize_example_np(record) for record in records]
+    else:
+        source = builder.as_data_source("train")
     assert len(source) == 5
     for number, episode in enumerate(episodes):
         read = source[number]
@@ -94,6 +101,8 @@ def test_failure_leaves_nothing(tmp_path):
     path = tmp_path / "demonstrations"
     with pytest.raises(RuntimeError, match="out of luck"):
         write_rlds(path, "toy", failing(), FEATURES)
+    with pytest.raises(UsageError, match="unknown file format 'tfrecrod': did you mean 'tfrecord'"):
+        write_rlds(path, "toy", [make_episode(0)], FEATURES, file_format="tfrecrod")
     with pytest.raises(UserError, match="no episode to write"):
         write_rlds(path, "toy", [], FEATURES)
     assert list(tmp_path.iterdir()) == []
