@@ -14,6 +14,7 @@ REPORT = "inspection.txt"
 SUMMARISED = {"position": "xyz", "rotation": "wxyz", "gripper": "", "gripper_width": ""}
 GUIDED_EPISODES = 256
 GUIDED_FRAMES = 128
+EPISODES_NAMED = 8
 
 
 class GuidanceError(NamedTuple):
@@ -164,13 +165,22 @@ def problems(manifest: Mapping[str, Any]) -> list[str]:
         lines.append(f"{'not recorded':18} rotation but its yaw")
     check = manifest.get("rotation_check")
     if check:
-        reason = f": {check['reason']}" if check.get("reason") else ""
-        lines.append(f"{'rotation check':18} {check['answer']}{reason}")
+        lines.append(f"{'rotation check':18} {check['answer']}: {check['reason']}")
+        for reading, scores in check["scores"].items():
+            known = [f"{name} {score:.3f}" for name, score in scores.items() if score is not None]
+            claimed = " (the card's)" if reading == check["claim"] else ""
+            lines.append(f"  {reading}{claimed}: {', '.join(known) or 'no evidence'}")
     for title in ("flagged", "rejected"):
-        counts = manifest.get(title, {})
-        episodes = len(manifest.get(f"{title}_episodes", ()))
-        lines.append(f"{title + ' episodes':18} {episodes:,}")
-        lines += [f"  {count:,}: {reason}" for reason, count in counts.items()]
+        episodes = manifest.get(f"{title}_episodes", ())
+        lines.append(f"{title + ' episodes':18} {len(episodes):,}")
+        for reason, count in manifest.get(title, {}).items():
+            which = [
+                str(episode["index"])
+                for episode in episodes
+                if reason in episode.get("flags", [episode.get("reason")])
+            ]
+            more = ", ..." if len(which) > EPISODES_NAMED else ""
+            lines.append(f"  {count:,}: {reason} (in {', '.join(which[:EPISODES_NAMED])}{more})")
     return lines
 
 

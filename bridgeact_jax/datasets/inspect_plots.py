@@ -1,6 +1,7 @@
 """Pictures of a trajectory store, to judge a dataset by."""
 
 import pathlib
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,6 @@ DPI = 120
 CLOSED, OPEN, BARS = "#c0392b", "#5b9bd5", "#4c78a8"
 AXIS_COLOURS = dict(zip("xyz", ("#d1495b", "#2e8b57", "#30638e"), strict=True))
 WIDTH = {"color": "0.3", "ls": ":", "lw": 1.2}
-NOT_RECORDED = {"s": "not recorded", "x": 0.5, "y": 0.5, "ha": "center", "va": "center"}
 
 
 def draw_store(
@@ -85,10 +85,10 @@ def paths(store: TrajectoryStore) -> Figure:
             axis.set(**{f"{name}lim": span, f"{name}label": f"{name} (m)"})
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), by_time), ax=axes[0], shrink=0.5, pad=0.1)
     bar.set_ticks((0, 1), labels=("start", "end"))
-    axes[1].legend(
-        handles=[Patch(color=OPEN, label="gripper open"), Patch(color=CLOSED, label="closed")],
-        loc="upper right",
-    )
+    handles = [Patch(color=OPEN, label="gripper open"), Patch(color=CLOSED, label="gripper closed")]
+    if not store.manifest.get("recorded", {}).get("gripper", True):
+        handles = [Patch(color=OPEN, label="gripper not recorded")]
+    axes[1].legend(handles=handles, loc="upper right")
     figure.suptitle(
         f"Paths of {len(shown):,} of {store.num_episodes:,} episodes; dots are keyframes"
     )
@@ -159,8 +159,8 @@ def _histogram(
     values = values[np.isfinite(values)]
     low, high = (values.min(), values.max()) if len(values) else (0, 0)
     if not len(values) or (span is None and high - low <= 1e-3 * abs(high)):
-        text = f"{(low + high) / 2:.4g} in every episode" if len(values) else NOT_RECORDED["s"]
-        axis.text(**{**NOT_RECORDED, "s": text}, transform=axis.transAxes)
+        text = f"{(low + high) / 2:.4g} in every episode" if len(values) else "not recorded"
+        axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
         axis.set(xticks=[], yticks=[])
         return
     if values.dtype.kind == "i" and high - low < BINS:
@@ -182,32 +182,29 @@ def _histogram(
 
 
 def episodes(store: TrajectoryStore) -> Figure:
-    """A few episodes over time: position, turn since the start, gripper and keyframes."""
+    """A few episodes over time: position, turn since the start if recorded, gripper, keyframes."""
     numbers = np.unique(np.linspace(0, store.num_episodes - 1, EPISODES).astype(int))
     has_rotation = store.manifest.get("recorded", {}).get("rotation") != "none"
     figure = Figure(figsize=(13, 2.5 * len(numbers) + 0.8), layout="constrained")
-    axes = figure.subplots(len(numbers), 2, squeeze=False)
+    axes = figure.subplots(len(numbers), 1 + has_rotation, squeeze=False)
     for row, number in zip(axes, numbers, strict=True):
         episode = store.episode(number)
         for axis in row:
             _gripper_and_keyframes(axis, episode, store.keyframes(number))
         turn = Rotation.from_quat(episode.rotation, scalar_first=True)
         turn = np.rad2deg((turn * turn[0].inv()).as_rotvec())
-        for axis, values in zip(row, (episode.position, turn), strict=True):
-            if values is turn and not has_rotation:
-                axis.text(**NOT_RECORDED, transform=axis.transAxes)
-                continue
+        columns = ((episode.position, "position (m)"), (turn, "turn (degrees)"))
+        for axis, (values, title) in zip(row, columns, strict=False):
+            axis.set_ylabel(title)
             for (label, colour), line in zip(AXIS_COLOURS.items(), values.T, strict=True):
                 axis.plot(episode.time, line, color=colour, label=label)
-        title = f"episode {episode.index}: {episode.instruction}".rstrip(": ")
-        row[0].set_title(title if len(title) < 70 else f"{title[:69]}…", fontsize=10, loc="left")
-        row[0].set_ylabel("position (m)")
+        title = textwrap.shorten(f"episode {episode.index}: {episode.instruction}", 70)
+        row[0].set_title(title, fontsize=10, loc="left", parse_math=False)
         if np.isfinite(episode.gripper_width).any():
             row[0].plot(
                 episode.time, 0.05 + 0.9 * episode.gripper_width, **WIDTH,
                 transform=row[0].get_xaxis_transform(),
             )  # fmt: skip
-        row[1].set_ylabel("turn (degrees)")
     for axis in axes[-1]:
         axis.set_xlabel("time (s)")
     lines, labels = axes[0, 0].get_legend_handles_labels()

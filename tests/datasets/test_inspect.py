@@ -60,9 +60,19 @@ def test_guidance_error_is_the_distance_to_the_curve(tmp_path):
 def test_problems_are_those_of_the_manifest():
     manifest = {
         "recorded": {"rotation": "yaw", "gripper": False, "gripper_width": True},
-        "rotation_check": {"answer": "contradicts", "reason": "xyzw fits better"},
-        "flagged": {"the gripper hardly changes": 2},
-        "flagged_episodes": [{"index": 0}, {"index": 4}],
+        "rotation_check": {
+            "answer": "contradicts",
+            "reason": "xyzw fits better",
+            "claim": "wxyz",
+            "scores": {
+                "wxyz": {"rotation_action": 0.1, "tool_axis": None}, "xyzw": {"tool_axis": None}
+            },
+        },
+        "flagged": {"the gripper never changes": 10, "slow": 1},
+        "flagged_episodes": [
+            {"index": 2 * i, "flags": ["the gripper never changes"] + ["slow"] * (i == 7)}
+            for i in range(10)
+        ],
         "rejected": {"a jump": 1},
         "rejected_episodes": [{"index": 3, "reason": "a jump"}],
     }
@@ -70,10 +80,13 @@ def test_problems_are_those_of_the_manifest():
         "not recorded gripper",
         "not recorded rotation but its yaw",
         "rotation check contradicts: xyzw fits better",
-        "flagged episodes 2",
-        "2: the gripper hardly changes",
+        "wxyz (the card's): rotation_action 0.100",
+        "xyzw: no evidence",
+        "flagged episodes 10",
+        "10: the gripper never changes (in 0, 2, 4, 6, 8, 10, 12, 14, ...)",
+        "1: slow (in 14)",
         "rejected episodes 1",
-        "1: a jump",
+        "1: a jump (in 3)",
     ]
 
 
