@@ -21,6 +21,7 @@ from bridgeact_jax.datasets.tf_example import Column, MalformedExample, parse_co
 from bridgeact_jax.errors import UsageError, UserError, nearest
 
 STEPS = "steps/"
+MOST_EPISODES = 100_000_000  # of a shard
 DEFAULT_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
@@ -207,6 +208,8 @@ def _open_split(
     split: Mapping[str, Any],
 ) -> Split:
     lengths = tuple(int(length) for length in split.get("shardLengths", []))
+    if not all(0 <= length <= MOST_EPISODES for length in lengths):
+        raise ValueError(f"shardLengths of the split {split['name']}")
     template = split.get("filepathTemplate") or DEFAULT_TEMPLATE
     names = []
     for index in range(len(lengths)):
