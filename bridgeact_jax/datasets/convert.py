@@ -1,6 +1,5 @@
 """`bridgeact convert`: an RLDS dataset, read through its card, to a trajectory store."""
 
-import collections
 import contextlib
 import hashlib
 import json
@@ -11,15 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-from bridgeact_jax import __version__
 from bridgeact_jax.datasets import beam_runner, files
+from bridgeact_jax.datasets.account import Allowance, episodes_in, facts_of, inputs_of
 from bridgeact_jax.datasets.cards import Card, card_paths, find_card, load_card
 from bridgeact_jax.datasets.directories import check_new_directory
 from bridgeact_jax.datasets.parts import (
-    KEYFRAME_TOLERANCE,
     Job,
     Part,
     finished_part,
@@ -29,8 +26,7 @@ from bridgeact_jax.datasets.parts import (
 )
 from bridgeact_jax.datasets.reading import EpisodeReader
 from bridgeact_jax.datasets.rlds_reader import RldsDataset, open_rlds
-from bridgeact_jax.datasets.rotation_check import judge, no_evidence
-from bridgeact_jax.datasets.store import MANIFEST, SCHEMA_VERSION, StoreBuilder
+from bridgeact_jax.datasets.store import MANIFEST, StoreBuilder
 from bridgeact_jax.datasets.workspace import Workspace, open_workspace
 from bridgeact_jax.errors import UsageError, UserError, nearest
 from bridgeact_jax.progress import Progress
@@ -72,7 +68,7 @@ def convert_dataset(
     chosen = load_card(card) if card else _card_for(dataset)
     with_cloud = EpisodeReader(dataset, chosen, split, clouds=clouds).with_cloud
     parts = plan_parts(dataset, split)
-    inputs = _inputs(dataset, chosen, split, clouds)
+    inputs = inputs_of(dataset, chosen, split, clouds)
     opened = [inputs, dataset.split(split).files]
     fingerprint = hashlib.sha256(json.dumps(opened).encode()).hexdigest()
     with open_workspace(out, inputs) as space:
@@ -83,7 +79,7 @@ def convert_dataset(
             make = partial(beam_runner.make_parts, job, options=beam_options)
         else:
             make = partial(_make_in_processes, job, workers)
-        allowance = _Allowance(dataset, chosen, split, max_rejected)
+        allowance = Allowance(dataset, chosen, split, max_rejected)
         reports = _all_reports(job, parts, make, allowance)
         if not any(report["episodes"] for report in reports):
             space.discard()
@@ -92,7 +88,7 @@ def convert_dataset(
             for part in parts:
                 with local_part(job, part) as made:
                     builder.append_part(made)
-            manifest = builder.finish(**_facts(dataset, chosen, split, reports))
+            manifest = builder.finish(**facts_of(dataset, chosen, split, reports))
         check_new_directory(out, marker=MANIFEST, overwrite=overwrite)
         space.publish()
         if shared:
@@ -110,7 +106,7 @@ def _all_reports(
     job: Job,
     parts: Sequence[Part],
     make: Callable[[Sequence[Part]], Iterator[dict[str, Any]]],
-    allowance: "_Allowance",
+    allowance: Allowance,
 ) -> list[dict[str, Any]]:
     """The reports of all parts, in order; `make` makes those that are not finished."""
     reports = {part: finished_part(job, part) for part in parts}
@@ -118,7 +114,7 @@ def _all_reports(
     done = [report for report in reports.values() if report is not None]
     for report in done:
         allowance.count(report)
-    before = sum(_episodes_in(report) for report in done)
+    before = sum(episodes_in(report) for report in done)
     total = sum(part.stop - part.start for part in parts)
     with (
         Progress(total, "episodes", "convert", done=before) as progress,
@@ -128,91 +124,9 @@ def _all_reports(
             reports[part] = report
             allowance.count(report)
             progress.update(
-                _episodes_in(report), num_bytes=report["bytes"], rejected=allowance.rejected
+                episodes_in(report), num_bytes=report["bytes"], rejected=allowance.rejected
             )
     return [reports[part] for part in parts]
-
-
-def _episodes_in(report: dict[str, Any]) -> int:
-    return report["episodes"] + len(report["rejected"])
-
-
-class _Allowance:
-    """Counts rejected episodes; `count` raises a UserError once there are more than permitted."""
-
-    def __init__(self, dataset: RldsDataset, card: Card, split: str, limit: float):
-        self._dataset, self._card, self._limit = dataset, card, limit
-        self._total = dataset.split(split).num_episodes
-        self._most = limit * self._total if limit < 1 else limit
-        self._reasons: collections.Counter[str] = collections.Counter()
-        self._seen = 0
-
-    @property
-    def rejected(self) -> int:
-        return self._reasons.total()
-
-    def count(self, report: dict[str, Any]) -> None:
-        self._seen += _episodes_in(report)
-        self._reasons.update(entry["reason"] for entry in report["rejected"])
-        if self._most < self.rejected < self._total:
-            raise UserError(
-                f"{self._dataset.directory}: {self.rejected:,} of the first {self._seen:,} "
-                f"episodes were rejected, more than --max_rejected={self._limit:g} permits: "
-                f"{self._counts()}"
-            )
-
-    def all_rejected(self) -> str:
-        return (
-            f"{self._dataset.directory}: all {self._total:,} episodes were rejected: "
-            f"{self._counts()}; check the conventions in {self._card.path}"
-        )
-
-    def _counts(self) -> str:
-        return ", ".join(f"{reason} ({count:,})" for reason, count in self._reasons.most_common())
-
-
-def _inputs(dataset: RldsDataset, card: Card, split: str, clouds: bool) -> dict[str, Any]:
-    """What the parts are made from, apart from the shards, of which each part has a stamp."""
-    return {
-        "program": f"{__version__}, schema {SCHEMA_VERSION}",
-        "card": card.sha256,
-        "split": split,
-        "clouds": clouds,
-        **{
-            name: hashlib.sha256(files.read_bytes(files.join(dataset.directory, name))).hexdigest()
-            for name in ("dataset_info.json", "features.json")
-        },
-    }
-
-
-def _facts(
-    dataset: RldsDataset, card: Card, split: str, reports: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """What the manifest says besides the counts, the statistics and the columns."""
-    rejected = [entry for report in reports for entry in report["rejected"]]
-    flagged = [entry for report in reports for entry in report["flagged"]]
-    evidence = no_evidence(card)
-    for report in reports:  # in order: sums of floats depend on it
-        evidence += np.array(report["evidence"])
-    return {
-        "card": card.name,
-        "card_sha256": card.sha256,
-        "base_z_up": card.base_z_up,
-        "tool_frame": card.tool_frame,
-        "source": {
-            "dataset": dataset.name,
-            "version": dataset.version,
-            "split": split,
-            "files": [os.path.basename(file) for file in dataset.splits[split].files],
-        },
-        "rejected": dict(collections.Counter(entry["reason"] for entry in rejected)),
-        "rejected_episodes": rejected,
-        "flagged": dict(collections.Counter(flag for entry in flagged for flag in entry["flags"])),
-        "flagged_episodes": flagged,
-        "recorded": card.recorded,
-        "rotation_check": judge(card, evidence),
-        "keyframe_tolerance": KEYFRAME_TOLERANCE,
-    }
 
 
 def _card_for(dataset: RldsDataset) -> Card:
