@@ -186,8 +186,8 @@ def summary(path: str | os.PathLike, manifest: dict[str, Any]) -> str:
         f"{len(manifest['rejected_episodes']):,} rejected; card {manifest['card']}",
         f"positions {low} .. {high} m",
     ]
-    check = manifest["rotation_check"]
-    lines += [f"rotation: {check['answer']}: {check['reason']}"]
     for what in ("rejected", "flagged"):
         lines += [f"{what} {count:,}: {text}" for text, count in manifest[what].items()]
+    check = manifest["rotation_check"]
+    lines += [f"rotation convention: {check['answer']} ({check['reason']})"]
     return "\n".join(lines)
