@@ -68,6 +68,19 @@ def test_all_in_one_update_still_has_a_rate(clock):
     assert stream.getvalue() == "copy: 8/8 files  2/s  4 s\n"
 
 
+def test_bytes_have_a_rate_and_what_was_done_before_has_none(clock):
+    stream = io.StringIO()
+    shown = progress.Progress(100, "episodes", "convert", stream, done=40)
+    clock.now += 60
+    shown.update(10, num_bytes=7_000_000)
+    clock.now += 20
+    shown.update(10, num_bytes=60_000_000)
+    assert stream.getvalue().splitlines() == [
+        "convert: 50/100 episodes",
+        "convert: 60/100 episodes  0.5/s  3 MB/s  1 min 20 s left",
+    ]
+
+
 def test_nothing_done_is_not_a_division_by_zero(clock):
     stream = io.StringIO()
     progress.Progress(0, "steps", "train", stream).close()

@@ -84,6 +84,27 @@ def test_manifest(toy, tmp_path):
     np.testing.assert_allclose(stats["max"], position.max(0), rtol=1e-6)
 
 
+def test_odd_episodes_are_kept_and_named(rlds, toy, tmp_path, capsys):
+    _, card, data = toy
+    episodes = [data.columns(number, steps=5 if number == 2 else 12) for number in range(4)]
+    episodes[3]["steps/action"][:, 6] = 1.0
+    rlds.write(episodes, data.shapes)
+    status, out, _ = convert(capsys, rlds.directory, tmp_path / "store", f"--card={card}")
+    assert status == 0
+    manifest = open_store(tmp_path / "store").manifest
+    assert manifest["episodes"] == 4
+    assert manifest["flagged"] == {"fewer than 10 steps": 1, "the gripper never changes": 1}
+    assert manifest["flagged_episodes"] == [
+        {"index": 2, "flags": ["fewer than 10 steps"]},
+        {"index": 3, "flags": ["the gripper never changes"]},
+    ]
+    assert manifest["recorded"] == {"rotation": "full", "gripper": True, "gripper_width": True}
+    lines = out.splitlines()
+    assert "flagged 1: fewer than 10 steps" in lines
+    check = manifest["rotation_check"]
+    assert lines[-1] == f"rotation convention: {check['answer']} ({check['reason']})"
+
+
 def test_converting_twice_gives_the_same_bytes(toy, tmp_path):
     directory, card, _ = toy
     for name in ("a", "b"):
