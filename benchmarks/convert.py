@@ -10,6 +10,7 @@ so that the disk's cache is warm for all. One line of JSON each:
     seconds            of the whole command, with start-up and compilation
     episodes_per_s     episodes / seconds
     steady_per_s       episodes per second since the first part was there
+    cpu_s              processor time of all its processes
     peak_mb            largest resident memory of any of its processes
     peak_sum_mb        of all its processes together (shared pages counted in each)
 
@@ -21,6 +22,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -75,7 +77,7 @@ def convert(rlds: pathlib.Path, out: pathlib.Path, workers: int) -> dict[str, fl
     """Times one conversion in a process of its own, and its memory."""
     command = [sys.executable, "-m", "bridgeact_jax.cli", "convert", f"--rlds={rlds}",
                f"--out={out}", f"--workers={workers}"]
-    start = time.monotonic()
+    start, used = time.monotonic(), _cpu_seconds()
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -84,8 +86,16 @@ def convert(rlds: pathlib.Path, out: pathlib.Path, workers: int) -> dict[str, fl
     if process.wait():
         sys.exit(log)
     seconds = time.monotonic() - start
+    cpu = _cpu_seconds() - used
     rate = re.findall(r"([\d,.]+)/s", log)[-1]
-    return {"seconds": seconds, "steady_per_s": float(rate.replace(",", ""))} | memory.stop()
+    steady = float(rate.replace(",", ""))
+    return {"seconds": seconds, "steady_per_s": steady, "cpu_s": cpu} | memory.stop()
+
+
+def _cpu_seconds() -> float:
+    """Of the children that have ended, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class _Memory:
