@@ -38,6 +38,9 @@ COMMANDS = {
     "demos": Command("bridgeact_jax.sim.demos", "scripted MuJoCo demonstrations as RLDS"),
     "pretrain": Command("bridgeact_jax.training.pretrain", "stage 1: trajectories only"),
     "finetune": Command("bridgeact_jax.training.finetune", "stage 2: with local point clouds"),
+    "aot": Command(
+        "bridgeact_jax.training.aot", "compile the training step for a TPU slice that is not there"
+    ),
     "evaluate": Command(
         "bridgeact_jax.evaluation.evaluate", "closed-loop evaluation in MuJoCo, with intervals"
     ),

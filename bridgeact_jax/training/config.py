@@ -9,24 +9,38 @@ import ml_collections
 
 from bridgeact_jax.datasets.episode import CLOUD_SHAPE
 from bridgeact_jax.datasets.loader import AHEAD
-from bridgeact_jax.errors import UsageError
+from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.models.action_expert import ExpertConfig
 
+SIZES = {  # 0.6, 6.3 and 87 million parameters
+    "S": {"widths": (64, 128), "condition": 128, "point_width": 128},
+    "B": {"widths": (256, 512), "condition": 256, "point_width": 256},
+    "L": {"widths": (512, 1024, 2048), "condition": 512, "point_width": 512},
+}
 
-def base_config() -> ml_collections.ConfigDict:
-    """Every option of a training run with its default; units in the comments."""
+
+def base_config(size: str = "S") -> ml_collections.ConfigDict:
+    """Every option of a training run with its default; units in the comments.
+
+    Raises UsageError for a size that is not in `SIZES`.
+    """
+    if size not in SIZES:
+        raise UsageError(f"unknown model size '{size}': {nearest(size, SIZES)}")
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.use_cloud = False  # stage 2 turns it on
     config.steps = 1000
     config.batch_size = 256  # global
+    config.accumulate = 1  # micro-batches a step: less memory, the same result
     config.noise_draws = 1  # noisy chunks denoised for each encoded observation
     config.log_every = 50  # steps
     config.checkpoint_every = 1000  # steps
+    config.checkpoint_minutes = 0.0  # also after so many, seen when logging; 0 for never
     config.checkpoints_kept = 2
     config.fsdp = 1  # devices over which parameters are sharded; the rest are data parallel
 
-    config.model = ml_collections.ConfigDict(dataclasses.asdict(ExpertConfig()))
+    model = dataclasses.replace(ExpertConfig(), **SIZES[size])
+    config.model = ml_collections.ConfigDict(dataclasses.asdict(model))
 
     config.data = data = ml_collections.ConfigDict()
     data.history = 96  # frames of 0.1 s between a plan and now, at most
@@ -68,9 +82,14 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     rules = {
         "steps": (config.steps > config.optimizer.warmup_steps, "> optimizer.warmup_steps"),
         "batch_size": (config.batch_size > 0, "positive"),
+        "accumulate": (
+            config.accumulate > 0 and config.batch_size % config.accumulate == 0,
+            f"a divisor of config.batch_size = {config.batch_size}",
+        ),
         "noise_draws": (config.noise_draws > 0, "positive"),
         "log_every": (config.log_every > 0, "positive"),
         "checkpoint_every": (config.checkpoint_every > 0, "positive"),
+        "checkpoint_minutes": (config.checkpoint_minutes >= 0, "0 or more"),
         "checkpoints_kept": (config.checkpoints_kept > 0, "positive"),
         "seed": (config.seed >= 0, "0 or more"),
         "data.history": (config.data.history > 0, "positive"),

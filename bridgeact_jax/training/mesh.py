@@ -1,7 +1,10 @@
 """Device mesh and how arrays lie on it."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bridgeact_jax.errors import UsageError
@@ -9,14 +12,34 @@ from bridgeact_jax.errors import UsageError
 SMALLEST_SHARDED = 2**14  # elements: below this a parameter is copied to every device
 
 
-def make_mesh(fsdp: int) -> Mesh:
-    """(data, fsdp) mesh over all devices of all hosts. Raises UsageError if it does not divide."""
-    devices = jax.device_count()
-    if fsdp < 1 or devices % fsdp:
-        raise UsageError(f"config.fsdp = {fsdp} does not divide the {devices} devices here")
-    return jax.make_mesh(
-        (devices // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto)
-    )
+def make_mesh(fsdp: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """(data, fsdp) mesh over `devices`, by default all of all hosts.
+
+    Of several slices each holds whole fsdp groups: only gradients cross the network between them.
+    Raises UsageError if `fsdp` does not divide a slice's devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    slices = len({getattr(device, "slice_index", None) for device in devices})
+    per_slice = len(devices) // slices
+    if fsdp < 1 or per_slice % fsdp:
+        where = "of a slice" if slices > 1 else "here"
+        raise UsageError(f"config.fsdp = {fsdp} does not divide the {per_slice} devices {where}")
+    shape = per_slice // fsdp, fsdp
+    if slices == 1:
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    else:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            shape, (slices, 1), devices, allow_split_physical_axes=True
+        )
+    return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def check_batch(batch_size: int, mesh: Mesh) -> None:
+    """Raise UsageError unless a global batch divides by the devices."""
+    if batch_size % mesh.size:
+        raise UsageError(
+            f"config.batch_size = {batch_size} does not divide by the {mesh.size} devices"
+        )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
