@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
     check_config(config)
     chip, shape = parse_topology(args.topology)
     mesh = make_mesh(config.fsdp, absent_devices(args.topology, args.num_slices))
-    check_batch(config.batch_size, mesh)
+    check_batch(config, mesh)
     slices = f"{args.num_slices} x {args.topology}" if args.num_slices > 1 else args.topology
     print(
         f"{slices}: {math.prod(shape) * args.num_slices} chips, data {mesh.shape['data']} x fsdp "

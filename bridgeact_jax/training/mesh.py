@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import ml_collections
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -34,11 +35,13 @@ def make_mesh(fsdp: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
     return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def check_batch(batch_size: int, mesh: Mesh) -> None:
-    """Raise UsageError unless a global batch divides by the devices."""
-    if batch_size % mesh.size:
+def check_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
+    """Raise UsageError unless a micro-batch divides by the devices."""
+    micro_batch = config.batch_size // config.accumulate
+    if micro_batch % mesh.size:
         raise UsageError(
-            f"config.batch_size = {batch_size} does not divide by the {mesh.size} devices"
+            f"config.batch_size / config.accumulate = {micro_batch} does not divide by the "
+            f"{mesh.size} devices"
         )
 
 
