@@ -83,6 +83,8 @@ class WindowSampler:
         if still:
             raise UserError(f"no episode of at least two frames at 10 Hz in {', '.join(still)}")
         self._data = data = join(stores)
+        self._names = [store.name for store in stores]
+        self._first_episode = np.cumsum([0, *(len(store.offsets) - 1 for store in stores)])
         self._horizon, self._history, self._waypoints = horizon, history, waypoints
         self._clouds = [store.cloud for store in stores] if with_cloud else None
         self._recorded = np.array([store.recorded for store in stores])
@@ -121,6 +123,13 @@ class WindowSampler:
         target = self._start[store] + within * self._total[store]
         rows = np.searchsorted(self._cumulative, target, side="right")
         return np.minimum(rows, self._last[store])  # rounding could reach the next store
+
+    def locate(self, rows: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Store, its episode and that episode's frame at 10 Hz, of each of `rows` (B,)."""
+        store = np.searchsorted(self._ends, rows, side="right")
+        episode = self._episode_of[rows]
+        names = [self._names[index] for index in store]
+        return names, episode - self._first_episode[store], rows - self._data.offsets[episode]
 
     def gather(self, rows: np.ndarray) -> Windows:
         """The windows whose current frames are `rows` (B,)."""

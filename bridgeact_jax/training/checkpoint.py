@@ -3,6 +3,8 @@
 The stream's position is the state's own step, for a batch is a function of (seed, step).
 """
 
+import contextlib
+
 import jax
 import ml_collections
 import orbax.checkpoint as ocp
@@ -37,16 +39,29 @@ class Checkpoints:
     def save(self, step: int, state, config: ml_collections.ConfigDict, source: dict) -> None:
         """Start writing; returns before it is on disk. A killed write leaves no checkpoint.
 
-        `source` says what the run learns from, as JSON.
+        `source` says what the run learns from, as JSON. Raises UserError if this write, or the one
+        before, fails.
         """
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state._asdict()),
-                config=ocp.args.JsonSave({"config": config.to_dict(), "source": source}),
-            ),
-            force=True,
-        )
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state._asdict()),
+                    config=ocp.args.JsonSave({"config": config.to_dict(), "source": source}),
+                ),
+                force=True,
+            )
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except Exception as error:  # the file system's, TensorStore's or Orbax's
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"{self._path}: a checkpoint cannot be written ({reason}); make room there, then "
+                "the same command goes on from the last complete one"
+            ) from error
 
     def config(self) -> tuple[ml_collections.ConfigDict, dict]:
         """The configuration and the source of the latest checkpoint."""
@@ -76,9 +91,10 @@ class Checkpoints:
             ) from error
 
     def close(self) -> None:
-        """Wait for writes in flight."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Wait for writes in flight. Raises UserError if one fails."""
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def abstract_params(model: ExpertConfig) -> dict:

@@ -1,7 +1,6 @@
 """The training loop: one for both stages."""
 
 import contextlib
-import math
 import time
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 
 from bridgeact_jax.datasets.loader import Windows, WindowSampler
 from bridgeact_jax.errors import UsageError, UserError
@@ -18,8 +18,16 @@ from bridgeact_jax.progress import Progress
 from bridgeact_jax.training.checkpoint import Checkpoints, load_expert
 from bridgeact_jax.training.config import check_config, differences, expert_config
 from bridgeact_jax.training.data import open_data
-from bridgeact_jax.training.mesh import batch_sharding, make_mesh, replicated, state_sharding
-from bridgeact_jax.training.metrics import MetricsWriter
+from bridgeact_jax.training.mesh import (
+    batch_sharding,
+    check_batch,
+    make_mesh,
+    replicated,
+    state_sharding,
+)
+from bridgeact_jax.training.metrics import MetricsWriter, Stopwatch
+from bridgeact_jax.training.nonfinite import stop as not_finite
+from bridgeact_jax.training.preemption import Notice, Stopped
 from bridgeact_jax.training.step import (
     TrainState,
     make_example,
@@ -28,7 +36,9 @@ from bridgeact_jax.training.step import (
 )
 
 NORMALIZER_WINDOWS = 8192
-MAY_CHANGE = ("log_every", "checkpoint_every", "checkpoints_kept", "fsdp")
+MAY_CHANGE = (
+    "log_every", "checkpoint_every", "checkpoint_minutes", "checkpoints_kept", "fsdp", "accumulate"
+)  # fmt: skip
 
 
 def train(
@@ -52,6 +62,7 @@ def train(
       The last figures logged; empty if the run had ended before.
     """
     # ---- data
+    watch = Stopwatch(config.batch_size, jax.device_count())
     config = ml_collections.FrozenConfigDict(config)
     check_config(config)
     model = expert_config(config)
@@ -62,10 +73,7 @@ def train(
 
     # ---- state: shapes, then shardings, then values
     mesh = make_mesh(config.fsdp)
-    if config.batch_size % mesh.size:
-        raise UsageError(
-            f"config.batch_size = {config.batch_size} does not divide by the {mesh.size} devices"
-        )
+    check_batch(config, mesh)
     optimizer = make_optimizer(config)
     workdir = epath.Path(workdir)
 
@@ -108,6 +116,8 @@ def train(
         donate_argnums=0,
     )
     first = int(state.step)
+    if first == config.steps:
+        return {}
     stream = data.sampler.stream(
         seed=config.seed,
         batch_size=config.batch_size,
@@ -119,6 +129,8 @@ def train(
     # ---- loop
     with contextlib.ExitStack() as stack:
         label = "fine-tuning with clouds" if config.use_cloud else "pre-training"
+        notice = stack.enter_context(Notice())
+        step_fn = _compiled(step_fn, state, data.sampler, config.batch_size, place)
         progress = stack.enter_context(Progress(config.steps - first, "steps", label))
         checkpoints = _open_for_writing(workdir, config.checkpoints_kept)
         stack.callback(checkpoints.close)
@@ -126,48 +138,78 @@ def train(
         if jax.process_index() == 0:
             data.write_shares(workdir)
             metrics = stack.enter_context(contextlib.closing(MetricsWriter(workdir, first)))
-        figures, before = {}, None
-        logged, clock = first, time.monotonic()
+        figures, before, flags = {}, None, []
+        saved = time.monotonic()
         for step in range(first + 1, config.steps + 1):
-            batch = _to_devices(next(stream), place)
-            with jax.transfer_guard("disallow"):
-                state, latest = step_fn(state, batch)
-            jax.block_until_ready(before)  # at most two batches are in flight
-            before = latest
-            if step == first + 1:
-                jax.block_until_ready(latest)
-                logged, clock = step, time.monotonic()  # rates leave out compilation
-            checkpoint = step % config.checkpoint_every == 0 or step == config.steps
-            if checkpoint or step % config.log_every == 0:
-                figures = _finite_figures(step, latest)
-                if step > logged:
-                    rate = config.batch_size * (step - logged) / (time.monotonic() - clock)
-                    figures["samples_per_second"] = rate
-                    progress.update(0, samples_per_second=round(rate))
-                logged, clock = step, time.monotonic()
+            with watch.step():
+                with watch.waiting():
+                    raw = next(stream)
+                batch = _to_devices(raw, place)
+                with jax.transfer_guard("disallow"):
+                    state, latest = step_fn(state, batch)
+                jax.block_until_ready(before)  # at most two batches are in flight
+                before = latest
+                flags.append(latest.pop("finite"))
+                told = notice.reached()
+                checkpoint = told or step % config.checkpoint_every == 0 or step == config.steps
+                logging = checkpoint or step % config.log_every == 0
+                if logging:
+                    finite, values = jax.device_get((flags, latest))
+            if logging:
+                if not all(finite):
+                    bad = step - len(finite) + 1 + finite.index(False)
+                    rows = data.sampler.rows(config.seed, bad - 1, config.batch_size)
+                    raise not_finite(bad, data.sampler, rows, workdir)
+                flags = []
+                figures = {name: float(value) for name, value in values.items()}
+                figures |= watch.figures()
                 if metrics is not None:
                     metrics.write(step, figures)
-                progress.update(0, loss=f"{figures['loss']:.4f}")
+                progress.update(
+                    0,
+                    samples_per_second=round(figures["samples_per_second"]),
+                    loss=f"{figures['loss']:.4f}",
+                )
+                checkpoint = checkpoint or _due(saved, config.checkpoint_minutes)
             if checkpoint:
                 checkpoints.save(step, state, config, source)
+                saved = time.monotonic()
             progress.update(1)
+            if told and step < config.steps:
+                raise Stopped(
+                    f"told to stop (SIGTERM): a checkpoint of step {step} is in {workdir}; the "
+                    "same command goes on from there"
+                )
     return figures
+
+
+def _compiled(step_fn, state: TrainState, sampler: WindowSampler, batch_size: int, place):
+    """The step compiled for a batch's shapes, after a line that says what it takes of a device."""
+    one = sampler.gather(np.zeros(1, np.int64))
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype, sharding=place), one
+    )
+    start = time.monotonic()
+    compiled = step_fn.lower(state, batch).compile()
+    memory = compiled.memory_analysis()
+    if jax.process_index() == 0:
+        print(
+            f"step compiled in {time.monotonic() - start:.0f} s; on each device "
+            f"{memory.argument_size_in_bytes / 2**20:,.1f} MiB of state and batch, "
+            f"{memory.temp_size_in_bytes / 2**20:,.1f} MiB while it runs",
+            flush=True,
+        )
+    return compiled
+
+
+def _due(saved: float, minutes: float) -> bool:
+    """Whether the last checkpoint is too old, by the first process's clock."""
+    late = minutes > 0 and time.monotonic() - saved >= 60 * minutes
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(late)))
 
 
 def _to_devices(batch: Windows, sharding: jax.sharding.Sharding) -> Windows:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
-
-
-def _finite_figures(step: int, latest: dict[str, jax.Array]) -> dict[str, float]:
-    """The figures on the host. Raises UserError if one is not finite."""
-    figures = {name: float(value) for name, value in jax.device_get(latest).items()}
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise UserError(
-                f"the {name} is {value} at step {step}: lower config.optimizer.learning_rate or "
-                "inspect the store; the last checkpoint is kept"
-            )
-    return figures
 
 
 def _fit_normalizer(

@@ -7,6 +7,8 @@ from ml_collections import config_flags
 from bridgeact_jax.errors import UsageError
 from bridgeact_jax.training.loop import train
 
+SHOWN = ("loss", "position_error_mm", "samples_per_second")
+
 
 def define_flags() -> None:
     """Flags of `bridgeact pretrain`."""
@@ -43,6 +45,6 @@ def run(args: flags.FlagValues) -> None:
         workdir=args.workdir,
         init=args.init,
     )
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    shown = ", ".join(f"{name} {figures[name]:.4g}" for name in SHOWN if figures)
     shown = shown or "was there already"
     print(f"checkpoint at step {args.config.steps} in {args.workdir}: {shown}")

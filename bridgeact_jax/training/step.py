@@ -17,6 +17,7 @@ from bridgeact_jax.models import diffusion
 from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig
 from bridgeact_jax.models.normalizer import Normalizer
 from bridgeact_jax.models.observation import (
+    ACTION_DIM,
     PAST,
     Observation,
     Proprioception,
@@ -146,74 +147,145 @@ def make_example(
     )
 
 
+class Draws(NamedTuple):
+    """A batch's random numbers, of which an example's own do not depend on its micro-batch.
+
+    noise (B, D, H, 10) standard normal and step (B, D) of the diffusion, for D noise draws;
+    guided (B,) and seen (B, 1) bool: whether the guidance and the cloud are shown.
+    """
+
+    noise: jax.Array
+    step: jax.Array
+    guided: jax.Array
+    seen: jax.Array
+
+
+class Sums(NamedTuple):
+    """Added over the numbers of a batch that count, and how many they are, all ().
+
+    squared: of the normalised chunk, over `numbers`. distance: metres, over `rows`.
+    """
+
+    squared: jax.Array
+    numbers: jax.Array
+    distance: jax.Array
+    rows: jax.Array
+
+    def figures(self) -> dict[str, jax.Array]:
+        """The means, by the names they are logged under."""
+        return {
+            "loss": self.squared / jnp.maximum(self.numbers, 1),
+            "position_error_mm": 1e3 * self.distance / jnp.maximum(self.rows, 1),
+        }
+
+
+def draw(
+    key: jax.Array, batch: int, model: ExpertConfig, config: ml_collections.ConfigDict
+) -> Draws:
+    """The random numbers of the loss of `batch` examples."""
+    noise_key, step_key, guidance_key, cloud_key = jax.random.split(key, 4)
+    draws = (batch, config.noise_draws)
+    return Draws(
+        jax.random.normal(noise_key, (*draws, model.horizon, ACTION_DIM)),
+        jax.random.randint(step_key, draws, 0, model.train_steps),
+        jax.random.uniform(guidance_key, (batch,)) >= config.dropout.guidance,
+        jax.random.uniform(cloud_key, (batch, 1)) >= config.dropout.cloud,
+    )
+
+
 def diffusion_loss(
     params: dict,
-    key: jax.Array,
+    draws: Draws,
     example: Example,
     normalizer: Normalizer,
     model: ExpertConfig,
     config: ml_collections.ConfigDict,
-) -> tuple[jax.Array, dict]:
-    """Mean squared error of the predicted clean chunk over valid numbers, and figures to log.
+) -> tuple[jax.Array, Sums]:
+    """Squared error of the predicted clean chunk, summed over valid numbers, and what to log.
 
-    Each observation is encoded once and denoised against `config.noise_draws` noise draws.
+    Each observation is encoded once and denoised against its noise draws.
     """
     expert = ActionExpert(model)
-    batch = example.chunk.shape[0]
-    noise_key, step_key, guidance_key, cloud_key = jax.random.split(key, 4)
     clean = normalizer.normalize(example.chunk)
-    guided = jax.random.uniform(guidance_key, (batch,)) >= config.dropout.guidance
     observation = example.observation
     if config.use_cloud:
-        seen = jax.random.uniform(cloud_key, (batch, 1)) >= config.dropout.cloud
-        observation = observation._replace(point_mask=observation.point_mask & seen)
+        observation = observation._replace(point_mask=observation.point_mask & draws.seen)
     condition = expert.apply(
         {"params": params},
         observation,
-        guided,
+        draws.guided,
         use_cloud=config.use_cloud,
         method=ActionExpert.encode,
     )
 
-    draws = config.noise_draws
     condition, clean, mask = (
-        jnp.repeat(x, draws, axis=0) for x in (condition, clean, example.mask)
+        jnp.repeat(x, config.noise_draws, axis=0) for x in (condition, clean, example.mask)
     )
-    noise = jax.random.normal(noise_key, clean.shape)
-    step = jax.random.randint(step_key, (batch * draws,), 0, model.train_steps)
+    noise, step = draws.noise.reshape(clean.shape), draws.step.reshape(-1)
     noisy = diffusion.add_noise(clean, noise, step, model.train_steps)
     predicted = expert.apply(
         {"params": params}, condition, noisy, step, method=ActionExpert.denoise
     )
-    squared = jnp.where(mask, (predicted - clean) ** 2, 0.0)
-    loss = jnp.sum(squared) / jnp.maximum(jnp.sum(mask), 1)
+    squared = jnp.sum(jnp.where(mask, (predicted - clean) ** 2, 0.0))
     error = (predicted[..., :3] - clean[..., :3]) * normalizer.scale[:3]
     inside = mask[..., 0]
     distance = jnp.where(inside, jnp.linalg.norm(error, axis=-1), 0.0)
-    rows = jnp.maximum(jnp.sum(inside), 1)
-    return loss, {"loss": loss, "position_error_mm": 1e3 * jnp.sum(distance) / rows}
+    return squared, Sums(squared, jnp.sum(mask), jnp.sum(distance), jnp.sum(inside))
 
 
 def make_train_step(
     model: ExpertConfig, config: ml_collections.ConfigDict, optimizer: optax.GradientTransformation
 ):
-    """`(state, windows) -> (state, figures)`, a pure function; randomness follows from the step."""
+    """`(state, windows) -> (state, figures)`, a pure function; randomness follows from the step.
+
+    The batch is taken in `config.accumulate` micro-batches, whose gradients add up to that of the
+    whole. A step that is not finite changes nothing but the count, and figures["finite"] says so.
+    """
+
+    def gradient_of(params, normalizer, micro):
+        keys, draws, windows = micro
+        example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
+        return jax.grad(diffusion_loss, has_aux=True)(
+            params, draws, example, normalizer, model, config
+        )
+
+    def split(x):  # every micro-batch takes from every device's part, so that nothing moves
+        return x.reshape(-1, config.accumulate, *x.shape[1:]).swapaxes(0, 1)
 
     def train_step(state: TrainState, windows: Windows) -> tuple[TrainState, dict]:
+        batch = windows.steps.shape[0]
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         example_key, loss_key = jax.random.split(key)
-        keys = jax.random.split(example_key, windows.steps.shape[0])
-        example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
-        gradient, figures = jax.grad(diffusion_loss, has_aux=True)(
-            state.params, loss_key, example, state.normalizer, model, config
+        whole = (
+            jax.random.split(example_key, batch), draw(loss_key, batch, model, config), windows
+        )  # fmt: skip
+
+        def add(total, micro):
+            part = gradient_of(state.params, state.normalizer, micro)
+            return jax.tree.map(jnp.add, total, part), None
+
+        parts = jax.tree.map(split, whole)
+        shapes = jax.eval_shape(
+            gradient_of, state.params, state.normalizer, jax.tree.map(lambda x: x[0], parts)
         )
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (gradient, sums), _ = jax.lax.scan(add, zeros, parts)
+        gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.numbers, 1), gradient)
+
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         count = state.step.astype(jnp.float32)
         decay = jnp.minimum(config.optimizer.ema_decay, (1 + count) / (10 + count))
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
-        figures["gradient_norm"] = optax.global_norm(gradient)
-        return TrainState(state.step + 1, params, ema, opt_state, state.normalizer), figures
+        figures = {**sums.figures(), "gradient_norm": optax.global_norm(gradient)}
+        finite = jnp.isfinite(figures["loss"] + optax.global_norm((gradient, params)))
+        params, ema, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (params, ema, opt_state),
+            (state.params, state.ema, state.opt_state),
+        )
+        new = TrainState(state.step + 1, params, ema, opt_state, state.normalizer)
+        return new, {**figures, "finite": finite}
 
     return train_step
 

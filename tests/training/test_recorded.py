@@ -9,7 +9,7 @@ from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.models import normalizer as normalizer_lib
 from bridgeact_jax.models.action_expert import ActionExpert, example_inputs
 from bridgeact_jax.training.config import base_config, expert_config
-from bridgeact_jax.training.step import diffusion_loss, make_example
+from bridgeact_jax.training.step import diffusion_loss, draw, make_example
 from tests.training.test_loader import random_trajectories
 
 ROTATION, GRIPPER = slice(3, 9), slice(9, 10)
@@ -41,11 +41,12 @@ def learn():
     def run(windows):
         keys = jax.random.split(jax.random.key(1), BATCH)
         example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
-        gradient, figures = jax.grad(diffusion_loss, has_aux=True)(
-            params, jax.random.key(2), example, normalizer_lib.identity(), model, config
+        draws = draw(jax.random.key(2), BATCH, model, config)
+        gradient, sums = jax.grad(diffusion_loss, has_aux=True)(
+            params, draws, example, normalizer_lib.identity(), model, config
         )
         (bias,) = [leaf for leaf in jax.tree.leaves(gradient) if leaf.shape == (10,)]
-        return figures, bias, example
+        return sums.figures(), bias, example
 
     return run
 

@@ -23,20 +23,20 @@ CONFIG = "--config=configs/demo.py:pretrain"
 CLOUDS = "--config=configs/demo.py:finetune"
 
 
-def leaves(workdir) -> dict[str, np.ndarray]:
-    """Every array of the latest checkpoint by its path."""
+def leaves(workdir, step: int | None = None) -> dict[str, np.ndarray]:
+    """Every array of the checkpoint of `step`, by default the latest, by its path."""
     import orbax.checkpoint as ocp
 
     checkpoints = open_checkpoints(workdir)
-    path = workdir / "checkpoints" / str(checkpoints.latest) / "state"
+    path = workdir / "checkpoints" / str(step or checkpoints.latest) / "state"
     checkpoints.close()
     state = ocp.PyTreeCheckpointer().restore(path.resolve())
     flat = jax.tree_util.tree_flatten_with_path(state)[0]
     return {jax.tree_util.keystr(key): np.asarray(value) for key, value in flat}
 
 
-def assert_identical(a, b):
-    a, b = leaves(a), leaves(b)
+def assert_identical(a, b, step: int | None = None):
+    a, b = leaves(a, step), leaves(b, step)
     assert a.keys() == b.keys() and len(a) > 20
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)

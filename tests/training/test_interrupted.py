@@ -1,0 +1,136 @@
+"""Runs that are told to stop, run out of disk or stop being finite."""
+
+import errno
+import json
+import signal
+import subprocess
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from etils import epath
+
+from bridgeact_jax.datasets.loader import WindowSampler
+from bridgeact_jax.errors import UserError
+from bridgeact_jax.training.checkpoint import Checkpoints, open_checkpoints
+from bridgeact_jax.training.metrics import MetricsWriter
+from bridgeact_jax.training.nonfinite import FILE, finite_windows, stop
+from bridgeact_jax.training.preemption import Notice
+from tests.training.conftest import command, figures, run
+from tests.training.test_loader import OPTIONS, random_trajectories
+from tests.training.test_training import CONFIG, assert_identical
+
+STEPS = "--config.steps=4000", "--config.checkpoint_every=4000"
+
+
+def words(store, workdir, *more):
+    return "pretrain", CONFIG, f"--store={store}", f"--workdir={workdir}", *more
+
+
+def latest(workdir) -> int:
+    checkpoints = open_checkpoints(workdir)
+    step = checkpoints.latest
+    checkpoints.close()
+    return step
+
+
+def test_a_notice_is_heard_only_inside():
+    before = signal.getsignal(signal.SIGTERM)
+    with Notice() as notice:
+        assert not notice.reached()
+        signal.raise_signal(signal.SIGTERM)
+        assert notice.reached()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_told_to_stop_it_saves_says_so_and_goes_on(tiny_store, tmp_path):
+    workdir, undisturbed = tmp_path / "told", tmp_path / "undisturbed"
+    process = subprocess.Popen(
+        command(*words(tiny_store, workdir, *STEPS)), stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not (workdir / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[1]
+    assert process.returncode == 143, said
+    step = latest(workdir)
+    assert 0 < step < 4000 and f"a checkpoint of step {step} is in {workdir}" in said
+    assert "Traceback" not in said
+    # it goes on from there, bit for bit: two runs of one schedule, cut at the same later step
+    process = subprocess.Popen(
+        command(*words(tiny_store, workdir, *STEPS[:1], f"--config.checkpoint_every={step + 5}"))
+    )
+    reference = subprocess.Popen(
+        command(*words(tiny_store, undisturbed, *STEPS[:1],
+                       f"--config.checkpoint_every={step + 5}"))
+    )  # fmt: skip
+    for running, folder in ((process, workdir), (reference, undisturbed)):
+        while running.poll() is None and not (folder / "checkpoints" / str(step + 5)).exists():
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    assert_identical(workdir, undisturbed, step + 5)
+
+
+@pytest.mark.slow
+def test_checkpoints_by_the_clock(tiny_store, tmp_path):
+    run(*words(tiny_store, tmp_path, "--config.steps=6", "--config.checkpoint_every=100",
+               "--config.checkpoint_minutes=1e-9", "--config.checkpoints_kept=9"))  # fmt: skip
+    saved = {int(path.name) for path in tmp_path.glob("checkpoints/*") if path.name.isdigit()}
+    assert saved == {2, 4, 6}
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "No space left"), ValueError("No space left")]
+)
+def test_a_checkpoint_that_cannot_be_written_is_an_error(failure, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise failure
+
+    checkpoints = Checkpoints(epath.Path(tmp_path), keep=1)
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", full)
+    with pytest.raises(UserError, match="a checkpoint cannot be written .*No space left"):
+        checkpoints.close()
+
+
+def test_figures_that_cannot_be_written_are_an_error(tmp_path, monkeypatch):
+    metrics = MetricsWriter(epath.Path(tmp_path), 0)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(metrics._path), "write_text", full)
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        metrics.write(1, {"loss": 1.0})
+    metrics.close()
+
+
+@pytest.mark.slow
+def test_divergence_stops_with_its_batch_and_leaves_the_last_checkpoint(tiny_store, tmp_path):
+    lost = "--config.optimizer.learning_rate=1e30"
+    result = run(*words(tiny_store, tmp_path, "--config.steps=8", lost), check=False)
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert "not finite at step 2: the batch is finite, so training diverged" in result.stderr
+    assert f"{tiny_store}, episode " in result.stderr
+    listed = json.loads((tmp_path / FILE).read_text())
+    assert listed["step"] == 2 and 1 <= len(listed["windows"]) <= 16
+    assert not [path for path in tmp_path.glob("checkpoints/*") if path.name.isdigit()]
+    assert not (tmp_path / "metrics.jsonl").exists() or not figures(tmp_path)
+
+
+def test_windows_that_are_not_finite_are_named(tmp_path):
+    one, two = (
+        replace(random_trajectories(seed), name=f"stores/{seed}") for seed in (0, 1)
+    )
+    two.position[11, 2] = np.inf  # episode 1 (rows 9 to 31), frame 2
+    two.gripper_width[:] = np.nan
+    sampler = WindowSampler(one, two, probability=(0.5, 0.5), **OPTIONS)
+    rows = np.array([0, 30, 46 + 11, 46 + 1, 46 + 40])
+    assert list(finite_windows(sampler.gather(rows))) == [True, True, False, True, True]
+    error = stop(7, sampler, rows, epath.Path(tmp_path))
+    assert "not finite at step 7" in str(error)
+    assert "stores/1, episode 1, row 2; convert" in str(error)
+    listed = json.loads((tmp_path / FILE).read_text())
+    assert listed["windows"] == [{"dataset": "stores/1", "episode": 1, "row": 2}]

@@ -1,0 +1,62 @@
+"""The training step: micro-batches, and updates that are not finite."""
+
+import jax
+import numpy as np
+import pytest
+
+from bridgeact_jax.datasets.loader import WindowSampler
+from bridgeact_jax.models import normalizer as normalizer_lib
+from bridgeact_jax.models.action_expert import ActionExpert, example_inputs
+from bridgeact_jax.training.config import base_config, expert_config
+from bridgeact_jax.training.step import TrainState, make_optimizer, make_train_step
+from tests.training.test_loader import random_trajectories
+
+
+@pytest.fixture(scope="module")
+def setting():
+    """(config, state, windows) of a tiny expert and 24 windows of random motion."""
+    config = base_config()
+    config.model.widths, config.model.condition = (8, 16), 16
+    config.batch_size, config.noise_draws, config.optimizer.warmup_steps = 24, 2, 1
+    model = expert_config(config)
+    sampler = WindowSampler(
+        random_trajectories(0, (40, 30)), horizon=8, history=16, waypoints=config.data.waypoints,
+        contact_weight=1.0, with_cloud=False,
+    )  # fmt: skip
+    windows = sampler.gather(sampler.rows(0, 0, 24))
+    params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
+    params = jax.tree.map(lambda x: x + 0.01, params)  # the last layer starts at zero
+    opt_state = make_optimizer(config).init(params)
+    state = TrainState(np.int32(5), params, params, opt_state, normalizer_lib.identity())
+    return config, state, windows
+
+
+def step_of(config):
+    return jax.jit(make_train_step(expert_config(config), config, make_optimizer(config)))
+
+
+@pytest.mark.slow
+def test_micro_batches_give_what_the_whole_batch_gives(setting):
+    config, state, windows = setting
+    whole, figures = step_of(config)(state, windows)
+    config = config.copy_and_resolve_references()
+    config.accumulate = 4
+    parts, same = step_of(config)(state, windows)
+    for name, value in figures.items():
+        np.testing.assert_allclose(same[name], value, rtol=1e-5, err_msg=name)
+    moment = lambda new: new.opt_state[1][0].mu  # noqa: E731  Adam's: the gradient, scaled
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
+        moment(parts), moment(whole),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_step_that_is_not_finite_changes_nothing(setting):
+    config, state, windows = setting
+    windows = windows._replace(future_position=windows.future_position.copy())
+    windows.future_position[3, 0, 1] = np.nan
+    new, figures = step_of(config)(state, windows)
+    assert not figures["finite"] and new.step == 6
+    for name in ("params", "ema", "opt_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(new, name), getattr(state, name))
