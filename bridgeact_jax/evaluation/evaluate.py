@@ -19,8 +19,8 @@ from bridgeact_jax.evaluation.rollouts import ABLATIONS, POLICIES, Condition
 from bridgeact_jax.evaluation.statistics import HORIZONS, summarise
 from bridgeact_jax.progress import Progress
 from bridgeact_jax.sim.tasks import TASKS
-from bridgeact_jax.workers import map_in_processes
 from bridgeact_jax.training.checkpoint import open_checkpoints
+from bridgeact_jax.workers import map_in_processes
 
 
 def define_flags() -> None:
