@@ -40,8 +40,9 @@ class Cost(NamedTuple):
     """What a compiled step takes; bytes are those of one device.
 
     kept: bytes of the output that reuse the arguments' memory. flops: matrix products of the whole
-    step on all devices. traffic: to and from memory, by the compiler's count, which takes a loop's
-    body once. collectives: bytes of each kind in one step.
+    step on all devices. traffic: to and from memory, by the compiler's count for one micro-batch
+    and the update, times the micro-batches; of other loops it takes the body once. collectives:
+    bytes of each kind in one step.
     """
 
     parameters: int
@@ -178,7 +179,7 @@ def compile_step(config: ml_collections.ConfigDict, mesh: Mesh) -> Cost:
         temporary=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
         flops=matmul_flops(traced.jaxpr.jaxpr),
-        traffic=compiled.cost_analysis()["bytes accessed"],
+        traffic=config.accumulate * compiled.cost_analysis()["bytes accessed"],
         collectives=collective_bytes(compiled.as_text()),
     )
 
