@@ -15,7 +15,7 @@ import pytest
 
 from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.training.checkpoint import load_expert, open_checkpoints
-from bridgeact_jax.training.config import base_config
+from bridgeact_jax.training.config import SIZES, base_config, check_config
 from bridgeact_jax.training.mesh import make_mesh, state_sharding
 from tests.training.conftest import command, figures, run
 
@@ -294,10 +294,11 @@ def test_every_shipped_config_extends_the_base():
     known = base_config()
     for path in Path("configs").glob("*.py"):
         module = runpy.run_path(str(path))
-        for stage in module["STAGES"]:
-            config = module["get_config"](stage)
+        for word in module.get("STAGES", SIZES):
+            config = module["get_config"](word)
             assert set(config.keys()) == set(known.keys())
-            assert config.use_cloud == (stage == "finetune")
+            assert config.use_cloud == ("finetune" in (word, path.stem))
+            check_config(config)
 
 
 _IMPORTS = """
