@@ -192,9 +192,11 @@ COMMAND = [sys.executable, "-m", "bridgeact_jax.cli", "convert"]
 
 
 def start(directory, card, out, *flags) -> subprocess.Popen:
+    """The command in a process group of its own, heeding Ctrl-C even if these tests do not."""
     return subprocess.Popen(
         [*COMMAND, f"--rlds={directory}", f"--card={card}", f"--out={out}", *flags],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
