@@ -8,6 +8,9 @@ import google_crc32c
 import numpy as np
 import pytest
 
+from bridgeact_jax.datasets.store import StoreWriter
+from tests.datasets.planted_store import FACTS, make_episode
+
 
 def masked_crc(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
@@ -190,3 +193,14 @@ def toy(rlds, tmp_path):
     card = tmp_path / "toy.toml"
     card.write_text(Toy.card_text)
     return rlds.directory, card, Toy
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of three planted episodes, of 4, 10 and 6 steps."""
+    path = tmp_path / "store"
+    with StoreWriter(path, with_cloud=False) as writer:
+        for number, steps in enumerate((4, 10, 6)):
+            writer.append(make_episode(number, steps), np.array([0, steps // 2, steps - 1]))
+        writer.finish(**FACTS)
+    return path

@@ -9,17 +9,7 @@ from bridgeact_jax.cli import main
 from bridgeact_jax.datasets.episode import Episode
 from bridgeact_jax.datasets.inspect import describe_store, guidance_error, problems
 from bridgeact_jax.datasets.store import StoreWriter, open_store
-from tests.datasets.test_store import FACTS, make_episode
-
-
-@pytest.fixture
-def store(tmp_path):
-    path = tmp_path / "store"
-    with StoreWriter(path, with_cloud=False) as writer:
-        for number, steps in enumerate((4, 10, 6)):
-            writer.append(make_episode(number, steps), np.array([0, steps // 2, steps - 1]))
-        writer.finish(**FACTS)
-    return path
+from tests.datasets.planted_store import FACTS
 
 
 def test_figures(store):

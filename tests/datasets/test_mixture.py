@@ -8,7 +8,7 @@ from bridgeact_jax.datasets.cards import load_card
 from bridgeact_jax.datasets.mixture import load_mixture, mixture_paths, open_stores
 from bridgeact_jax.datasets.store import StoreWriter
 from bridgeact_jax.errors import UsageError, UserError
-from tests.datasets.test_store import make_episode
+from tests.datasets.planted_store import make_episode
 
 TEXT = """
 name = "two"

@@ -5,41 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from bridgeact_jax.datasets.episode import Episode
 from bridgeact_jax.datasets.store import COLUMNS, StoreWriter, open_store
 from bridgeact_jax.errors import UserError
-
-FACTS = {
-    "card": "toy",
-    "source": {"dataset": "toy", "version": "1.0.0", "split": "train", "files": []},
-    "rejected": {"fewer than 2 steps": 1},
-    "rejected_episodes": [{"index": 1, "reason": "fewer than 2 steps"}],
-}
-
-
-def make_episode(number: int, steps: int, with_cloud: bool = False) -> Episode:
-    rng = np.random.default_rng(number)
-    half = np.linspace(0, 0.5, steps)
-    return Episode(
-        time=np.arange(steps) / 5,
-        position=np.stack([0.1 * np.arange(steps), np.zeros(steps), np.zeros(steps)], 1),
-        rotation=np.stack([np.cos(half), np.sin(half), 0 * half, 0 * half], 1),
-        gripper=(np.arange(steps) < steps // 2).astype(np.float32),
-        gripper_width=np.full(steps, np.nan),
-        instruction=f"räume {number} auf",
-        cloud=rng.normal(size=(steps, 2048, 3)).astype(np.float16) if with_cloud else None,
-        index=2 * number,
-    )
-
-
-@pytest.fixture
-def store(tmp_path):
-    path = tmp_path / "store"
-    with StoreWriter(path, with_cloud=False) as writer:
-        for number, steps in enumerate((4, 10, 6)):
-            writer.append(make_episode(number, steps), np.array([0, steps // 2, steps - 1]))
-        writer.finish(**FACTS)
-    return path
+from tests.datasets.planted_store import make_episode
 
 
 def test_round_trip(store):
