@@ -1,0 +1,53 @@
+"""What can be made harder in the world and its sensors, one number for each axis."""
+
+from dataclasses import dataclass, field, fields
+
+from bridgeact_jax.errors import UsageError
+
+MAX_HOLES = 0.95
+
+
+def _axis(help_text: str, default: float | int = 0.0):
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """How an episode departs from the calm world; zero turns an axis off.
+
+    An axis draws from streams of its own, so that the layout of an episode and whatever the other
+    axes draw stay the same when it is turned on. Raises UsageError for values that make no sense.
+    """
+
+    sensor_noise: float = _axis("standard deviation of the points along their camera's ray, m")
+    holes: float = _axis("share of each camera's points that is lost, in patches of the picture")
+    quantisation: float = _axis("step of the measured depth, m")
+    points: int = _axis("number of distinct points in a cloud; 0: all", 0)
+    camera_turn: float = _axis("turn of both cameras about the middle of the table, rad")
+    camera_shift: float = _axis("sideways shift of both cameras, m")
+    target_speed: float = _axis("speed of the target until the robot touches it, m/s")
+    obstacle: int = _axis("1: a post rises on the path while the arm is on its way", 0)
+    distractors: int = _axis("number of additional objects on the table", 0)
+    latency: int = _axis("control steps of 0.1 s between a command and its effect", 0)
+
+    def __post_init__(self) -> None:
+        for axis in fields(self):
+            value = getattr(self, axis.name)
+            if isinstance(axis.default, int):
+                if not isinstance(value, int) or value < 0:
+                    raise UsageError(f"{axis.name}={value}: must be a whole number, 0 or more")
+            elif not 0 <= abs(value) < float("inf"):
+                raise UsageError(f"{axis.name}={value}: must be a finite number")
+            elif value < 0 and not axis.name.startswith("camera_"):
+                raise UsageError(f"{axis.name}={value}: must not be negative")
+        for name, limit in _MAXIMUM.items():
+            if abs(getattr(self, name)) > limit:
+                raise UsageError(f"{name}={getattr(self, name)}: at most {limit:g}")
+
+
+MAX_DISTRACTORS = 4
+_MAXIMUM = {
+    "holes": MAX_HOLES, "camera_turn": 0.8, "camera_shift": 0.3, "target_speed": 0.1,
+    "obstacle": 1, "distractors": MAX_DISTRACTORS, "latency": 10,
+}
+CALM = Disturbance()
