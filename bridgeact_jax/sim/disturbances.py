@@ -7,8 +7,10 @@ from bridgeact_jax.errors import UsageError
 MAX_HOLES = 0.95
 
 
-def _axis(help_text: str, default: float | int = 0.0):
-    return field(default=default, metadata={"help": help_text})
+def _axis(help_text: str, sweep: tuple, *, sensing: bool = False):
+    """A field whose first sweep value, zero, is its default and tells its type."""
+    metadata = {"help": help_text, "sweep": sweep, "sensing": sensing}
+    return field(default=sweep[0], metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -17,18 +19,39 @@ class Disturbance:
 
     An axis draws from streams of its own, so that the layout of an episode and whatever the other
     axes draw stay the same when it is turned on. Raises UsageError for values that make no sense.
+    A field's metadata holds its `help` text, the values of its `sweep`, and whether it is `sensing`
+    alone: such an axis changes the cloud and nothing else.
     """
 
-    sensor_noise: float = _axis("standard deviation of the points along their camera's ray, m")
-    holes: float = _axis("share of each camera's points that is lost, in patches of the picture")
-    quantisation: float = _axis("step of the measured depth, m")
-    points: int = _axis("number of distinct points in a cloud; 0: all", 0)
-    camera_turn: float = _axis("turn of both cameras about the middle of the table, rad")
-    camera_shift: float = _axis("sideways shift of both cameras, m")
-    target_speed: float = _axis("speed of the target until the robot touches it, m/s")
-    obstacle: int = _axis("1: a post rises on the path while the arm is on its way", 0)
-    distractors: int = _axis("number of additional objects on the table", 0)
-    latency: int = _axis("control steps of 0.1 s between a command and its effect", 0)
+    sensor_noise: float = _axis(
+        "standard deviation of the cloud's points along their camera's ray, m",
+        (0.0, 0.002, 0.005, 0.01, 0.02), sensing=True,
+    )
+    holes: float = _axis(
+        "share of each camera's points that is lost, in patches of the picture",
+        (0.0, 0.2, 0.4, 0.6, 0.8), sensing=True,
+    )
+    quantisation: float = _axis(
+        "step of the measured depth, m", (0.0, 0.002, 0.005, 0.01, 0.02), sensing=True
+    )
+    points: int = _axis(
+        "number of distinct points in a cloud; 0: all", (0, 1024, 256, 64, 16), sensing=True
+    )
+    camera_turn: float = _axis(
+        "turn of both cameras about the middle of the table, rad",
+        (0.0, -0.4, -0.2, 0.2, 0.4), sensing=True,
+    )
+    camera_shift: float = _axis(
+        "sideways shift of both cameras, m", (0.0, -0.1, -0.05, 0.05, 0.1), sensing=True
+    )
+    target_speed: float = _axis(
+        "speed of the target until the robot touches it, m/s", (0.0, 0.005, 0.01, 0.02, 0.03)
+    )
+    obstacle: int = _axis("1: a post rises on the path while the arm is on its way", (0, 1))
+    distractors: int = _axis("number of additional objects on the table", (0, 1, 2, 3, 4))
+    latency: int = _axis(
+        "control steps of 0.1 s between a command and its effect", (0, 1, 2, 3, 5)
+    )
 
     def __post_init__(self) -> None:
         for axis in fields(self):

@@ -1,4 +1,4 @@
-"""Inverse kinematics of the arm: joint angles that bring the tool frame to a pose."""
+"""Inverse kinematics of an arm: joint angles that bring the tool frame to a pose."""
 
 import functools
 
@@ -6,7 +6,7 @@ import mink
 import mujoco
 import numpy as np
 
-from bridgeact_jax.sim import robot
+from bridgeact_jax.sim.arms import TCP_SITE, Arm, find_arm
 
 POSITION_TOLERANCE = 2e-4  # metres
 ROTATION_TOLERANCE = 2e-3  # radians
@@ -15,28 +15,28 @@ ROTATION_TOLERANCE = 2e-3  # radians
 class Kinematics:
     """Differential inverse kinematics with joint limits, resting near the home pose."""
 
-    def __init__(self) -> None:
+    def __init__(self, arm: Arm) -> None:
         spec = mujoco.MjSpec()
-        robot.add_panda(spec, fingers=False)
+        arm.add(spec, False, False)
         self._model = spec.compile()
         self._configuration = mink.Configuration(self._model)
         self._frame = mink.FrameTask(
-            robot.TCP_SITE, "site", position_cost=1.0, orientation_cost=0.3, lm_damping=1e-3
+            TCP_SITE, "site", position_cost=1.0, orientation_cost=0.3, lm_damping=1e-3
         )
         posture = mink.PostureTask(self._model, cost=2e-3)
-        posture.set_target(robot.HOME)
+        posture.set_target(np.array(arm.home))
         self._tasks = [self._frame, posture]
         self._limits = [mink.ConfigurationLimit(self._model)]
 
     def solve(
         self, position: np.ndarray, rotation: np.ndarray, start: np.ndarray, iterations: int = 6
     ) -> np.ndarray:
-        """Joint angles (7,) rad for a tool pose, as near to it as `iterations` get.
+        """Joint angles (n,) rad for a tool pose, as near to it as `iterations` get.
 
         Args:
           position: (3,) metres, base frame.
           rotation: (4,) unit quaternion wxyz.
-          start: (7,) joint angles to begin from, within limits.
+          start: (n,) joint angles to begin from, within limits.
         """
         configuration = self._configuration
         configuration.update(start)
@@ -59,6 +59,6 @@ class Kinematics:
 
 
 @functools.cache
-def shared() -> Kinematics:
-    """The process's solver: a solve keeps nothing from the one before, so all may share it."""
-    return Kinematics()
+def shared(arm: str = "panda") -> Kinematics:
+    """The process's solver for the arm of that name; nothing is kept between its solves."""
+    return Kinematics(find_arm(arm))
