@@ -123,6 +123,7 @@ def sample_chunks(
     keys: jax.Array,
     *,
     use_cloud: bool,
+    use_guidance: bool = True,
     sample_steps: int = 10,
 ) -> jax.Array:
     """One action chunk for each observation, by DDIM.
@@ -130,6 +131,7 @@ def sample_chunks(
     Args:
       observation: batched (B, ...).
       keys: (B,) typed PRNG keys, one an element, so that a row does not depend on its batch.
+      use_guidance: False withholds the guidance, as condition dropout does.
 
     Returns:
       (B, H, 10): relative position in metres, 6D rotation, gripper in [0, 1], 1 = open.
@@ -138,7 +140,7 @@ def sample_chunks(
     variables = {"params": params}
     shape = (config.horizon, ACTION_DIM)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-    guided = jnp.ones(noise.shape[0], bool)
+    guided = jnp.full(noise.shape[0], use_guidance)
     condition = expert.apply(
         variables, observation, guided, use_cloud=use_cloud, method=ActionExpert.encode
     )
