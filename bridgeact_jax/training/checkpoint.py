@@ -4,11 +4,19 @@ The stream's position is the state's own step, for a batch is a function of (see
 """
 
 import contextlib
+import inspect
+import logging
+import math
+import os
+import re
+import sys
+import warnings
 
 import jax
 import ml_collections
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint import checkpoint_managers as policies
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
@@ -19,29 +27,59 @@ from bridgeact_jax.training.config import expert_config
 class Checkpoints:
     """The checkpoints of one run, in `workdir/checkpoints`.
 
-    With `keep`, the directory is made and older checkpoints than that many are removed; without,
-    nothing is written.
+    With `keep`, the directory is made, and of older checkpoints all but the latest `keep` and the
+    best by validation are removed; without, nothing is written. Raises UserError if the directory
+    cannot be made or read.
     """
 
     def __init__(self, workdir: epath.Path, *, keep: int | None = None):
         writing = keep is not None
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=writing, read_only=not writing
-        )
+        if writing:
+            _silence_orbax()
         self._path = (workdir / "checkpoints").resolve()
-        self._manager = ocp.CheckpointManager(self._path, options=options)
+        best = policies.BestN(
+            get_metric_fn=_validation_loss,
+            reverse=True,  # the lowest is the best
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        )
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_validation_loss,
+            best_mode="min",
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            create=writing,
+            read_only=not writing,
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self._path, options=options)
+        except Exception as error:  # what is raised depends on which file is damaged
+            raise UserError(f"{self._path}: cannot be opened ({_reason(error)})") from error
 
     @property
     def latest(self) -> int | None:
         """The last complete step, None if there is none."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state, config: ml_collections.ConfigDict, source: dict) -> None:
+    @property
+    def best(self) -> int | None:
+        """The step of the lowest validation loss that is kept, None if none has one."""
+        return self._manager.best_step()
+
+    def save(
+        self,
+        step: int,
+        state,
+        config: ml_collections.ConfigDict,
+        source: dict,
+        metrics: dict[str, float] | None = None,
+    ) -> None:
         """Start writing; returns before it is on disk. A killed write leaves no checkpoint.
 
-        `source` says what the run learns from, as JSON. Raises UserError if this write, or the one
-        before, fails.
+        `source` says what the run learns from, as JSON. `metrics` holds at least "validation_loss";
+        a checkpoint without them, or whose loss is not finite, is never the best. Raises UserError
+        if this write, or the one before, fails.
         """
+        judged = metrics is not None and math.isfinite(_validation_loss(metrics))
         with self._writing():
             self._manager.save(
                 step,
@@ -49,6 +87,7 @@ class Checkpoints:
                     state=ocp.args.StandardSave(state._asdict()),
                     config=ocp.args.JsonSave({"config": config.to_dict(), "source": source}),
                 ),
+                metrics=metrics if judged else None,
                 force=True,
             )
 
@@ -57,10 +96,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # the file system's, TensorStore's or Orbax's
-            reason = str(error).strip().split("\n")[0]
             raise UserError(
-                f"{self._path}: a checkpoint cannot be written ({reason}); make room there, then "
-                "the same command goes on from the last complete one"
+                f"{self._path}: a checkpoint cannot be written ({_reason(error)}); make room there "
+                "and let it be written to, then the same command goes on from the last complete one"
             ) from error
 
     def config(self) -> tuple[ml_collections.ConfigDict, dict]:
@@ -84,10 +122,9 @@ class Checkpoints:
         try:
             return self._manager.restore(self.latest, args=ocp.args.Composite(**items))
         except Exception as error:  # what is raised depends on which file is damaged
-            reason = str(error).strip().split("\n")[0]
             raise UserError(
-                f"{self._path / str(self.latest)}: cannot be restored ({reason}); remove this "
-                "folder to use the checkpoint before it"
+                f"{self._path / str(self.latest)}: cannot be restored ({_reason(error)}); remove "
+                "this folder to use the checkpoint before it"
             ) from error
 
     def close(self) -> None:
@@ -95,6 +132,36 @@ class Checkpoints:
         with self._writing():
             self._manager.wait_until_finished()
             self._manager.close()
+
+
+def _validation_loss(metrics: dict[str, float]) -> float:
+    return metrics["validation_loss"]
+
+
+def _reason(error: Exception) -> str:
+    """What the operating system said, else the first line of what the library says."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
+
+
+def _silence_orbax() -> None:
+    """What fails in Orbax's threads is raised by the next call as well: let it be said once."""
+    for library in ("absl", "asyncio"):  # a filter: absl sets its level anew
+        logging.getLogger(library).addFilter(_critical)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    sys.unraisablehook = _unless_abandoned
+
+
+def _critical(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.CRITICAL
+
+
+def _unless_abandoned(unraisable) -> None:  # what a failed write leaves to the garbage collector
+    closed = str(unraisable.exc_value) == "Event loop is closed"
+    if not (closed or inspect.iscoroutine(unraisable.object)):
+        sys.__unraisablehook__(unraisable)
 
 
 def abstract_params(model: ExpertConfig) -> dict:

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import time
 from dataclasses import replace
+from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 import pytest
 from etils import epath
@@ -80,6 +82,37 @@ def test_checkpoints_by_the_clock(tiny_store, tmp_path):
                "--config.checkpoint_minutes=1e-9", "--config.checkpoints_kept=9"))  # fmt: skip
     saved = {int(path.name) for path in tmp_path.glob("checkpoints/*") if path.name.isdigit()}
     assert saved == {2, 4, 6}
+
+
+class Two(NamedTuple):
+    """A state that takes no time to write."""
+
+    step: np.ndarray
+    params: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Seven checkpoints of which two are kept and the best; step 5 was not validated."""
+    workdir = tmp_path_factory.mktemp("judged")
+    checkpoints = Checkpoints(epath.Path(workdir), keep=2)
+    assert checkpoints.latest is checkpoints.best is None
+    for step, loss in enumerate([3.0, 1.0, 2.0, float("nan"), None, 1.5, 4.0], start=1):
+        metrics = None if loss is None else {"validation_loss": loss}
+        state = Two(np.asarray(step), np.full(3, step))
+        checkpoints.save(step, state, ml_collections.ConfigDict(), {}, metrics)
+    assert (checkpoints.latest, checkpoints.best) == (7, 2)
+    checkpoints.close()
+    return workdir
+
+
+def test_the_latest_and_the_best_are_kept(judged):
+    assert {path.name for path in (judged / "checkpoints").iterdir()} == {"2", "6", "7"}
+    checkpoints = open_checkpoints(judged)
+    assert (checkpoints.latest, checkpoints.best) == (7, 2)
+    state = checkpoints.restore(Two(np.asarray(0), np.zeros(3, int)))
+    assert state.step == 7
+    checkpoints.close()
 
 
 @pytest.mark.parametrize(
