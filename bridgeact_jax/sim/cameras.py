@@ -4,9 +4,12 @@ Each camera is a 240 x 240 depth image of which only the useful rays are cast: e
 column first, then all the rays around pixels that saw something other than the table.
 """
 
+from collections.abc import Sequence
+
 import mujoco
 import numpy as np
 
+TURN_JITTER, SHIFT_JITTER = np.radians(3.0), 0.01  # of each episode, to either side
 CENTRE = np.array([0.5, 0.0, 0.06])  # what both cameras look at
 DISTANCE, ELEVATION, AZIMUTHS = 0.85, np.radians(45), np.radians([50.0, -50.0])
 FIELD_OF_VIEW = np.radians(46.0)
@@ -16,41 +19,50 @@ MAX_TABLE_SHARE = 0.25
 REGION_LOW, REGION_HIGH = np.array([0.1, -0.6, -0.01]), np.array([0.95, 0.6, 0.8])
 
 
-def camera_poses() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Position (3,) and rotation matrix (3, 3) of each camera; x right, y down, z forward."""
+def camera_poses(
+    turn: np.ndarray | float = 0.0, shift: np.ndarray | float = 0.0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Position (3,) and rotation matrix (3, 3) of each camera; x right, y down, z forward.
+
+    Args:
+      turn: radians, of the cameras' azimuths; one for all or (2,).
+      shift: metres, of the cameras' positions, direction kept; for all or (2, 3).
+    """
     poses = []
-    for azimuth in AZIMUTHS:
+    turns, shifts = np.broadcast_to(turn, 2), np.broadcast_to(shift, (2, 3))
+    for azimuth, moved in zip(AZIMUTHS + turns, shifts, strict=True):
         away = np.array([
             np.cos(ELEVATION) * np.cos(azimuth), np.cos(ELEVATION) * np.sin(azimuth),
             np.sin(ELEVATION),
         ])
         right = np.cross(-away, [0.0, 0.0, 1.0])
         right /= np.linalg.norm(right)
-        poses.append(
-            (CENTRE + DISTANCE * away, np.stack([right, np.cross(-away, right), -away], axis=1))
-        )
+        rotation = np.stack([right, np.cross(-away, right), -away], axis=1)
+        poses.append((CENTRE + DISTANCE * away + moved, rotation))
     return poses
 
 
-def _directions(pixels_a_side: int, rotation: np.ndarray) -> np.ndarray:
-    """Unit vectors (n, n, 3) through the pixels' centres, base frame."""
+def jittered_poses(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`camera_poses` of an episode: each camera a little beside its place."""
+    return camera_poses(
+        rng.uniform(-TURN_JITTER, TURN_JITTER, 2), rng.uniform(-SHIFT_JITTER, SHIFT_JITTER, (2, 3))
+    )
+
+
+def _directions(pixels_a_side: int) -> np.ndarray:
+    """Unit vectors (n, n, 3) through the pixels' centres, camera frame."""
     half = np.tan(FIELD_OF_VIEW / 2)
     grid = half * ((np.arange(pixels_a_side) + 0.5) / pixels_a_side * 2 - 1)
     x, y = np.meshgrid(grid, grid)
     rays = np.stack([x, y, np.ones_like(x)], axis=-1)
-    return rays / np.linalg.norm(rays, axis=-1, keepdims=True) @ rotation.T
+    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-class _Camera:
-    def __init__(self, position: np.ndarray, rotation: np.ndarray):
-        self.position = position
-        fine = _directions(COARSE * REFINE, rotation)
-        self.coarse = np.ascontiguousarray(_directions(COARSE, rotation)).reshape(-1, 3)
-        blocks = fine.reshape(COARSE, REFINE, COARSE, REFINE, 3).swapaxes(1, 2)
-        self.fine = np.ascontiguousarray(blocks).reshape(COARSE * COARSE, REFINE * REFINE, 3)
-
-
-_CAMERAS = [_Camera(*pose) for pose in camera_poses()]
+_COARSE = _directions(COARSE).reshape(-1, 3)
+_FINE = (  # by the coarse pixel they lie in
+    _directions(COARSE * REFINE)
+    .reshape(COARSE, REFINE, COARSE, REFINE, 3).swapaxes(1, 2).reshape(COARSE * COARSE, -1, 3)
+)
 
 
 def _cast(model, data, origin, rays) -> tuple[np.ndarray, np.ndarray]:
@@ -77,8 +89,8 @@ def _dilate(mask: np.ndarray) -> np.ndarray:
 
 
 def cloud(
-    model: mujoco.MjModel, data: mujoco.MjData, is_object: np.ndarray, table: int,
-    rng: np.random.Generator, num_points: int,
+    model: mujoco.MjModel, data: mujoco.MjData, poses: Sequence[tuple[np.ndarray, np.ndarray]],
+    is_object: np.ndarray, table: int, rng: np.random.Generator, num_points: int,
 ) -> np.ndarray:
     """Points (num_points, 3) float16, metres, base frame, in random order.
 
@@ -86,19 +98,20 @@ def cloud(
     quarter; where too few points of objects are seen, some are repeated.
 
     Args:
+      poses: of the cameras; see `camera_poses`.
       is_object: (ngeom,) bool, geoms that are neither robot nor table.
       table: id of the table's geom.
     """
     objects, tables = [], []
-    for camera in _CAMERAS:
-        points, hit = _cast(model, data, camera.position, camera.coarse)
+    for position, rotation in poses:
+        points, hit = _cast(model, data, position, _COARSE @ rotation.T)
         tables.append(points[hit == table])
         seen = (is_object[hit] & (hit >= 0)).reshape(COARSE, COARSE)
-        rays = camera.fine[_dilate(seen).reshape(-1)].reshape(-1, 3)
+        rays = _FINE[_dilate(seen).reshape(-1)].reshape(-1, 3)
         if len(rays) > FINE_RAYS:
             rays = rays[rng.choice(len(rays), FINE_RAYS, replace=False)]
         if len(rays):
-            points, hit = _cast(model, data, camera.position, rays)
+            points, hit = _cast(model, data, position, rays @ rotation.T)
             objects.append(points[is_object[hit] & (hit >= 0)])
     objects = np.concatenate(objects) if objects else np.empty((0, 3))
     tables = np.concatenate(tables)

@@ -1,33 +1,37 @@
 """Scripted demonstrations in MuJoCo, written as an RLDS dataset with point clouds.
 
-The expert knows the true poses. Its motion varies as a person's would: speed, a detour on the long
-way, an approach beside the object that is corrected on the way down. Only successes are kept.
+The expert knows the true poses. Its motion varies as a person's would: speed, detours on long ways,
+approaches that begin beside their goal and are corrected before it. Only successes are kept.
 """
 
 import os
 from collections.abc import Iterator
 from typing import Any
 
+import mujoco
 import numpy as np
 from absl import flags
 
 from bridgeact_jax.datasets.rlds_writer import Feature, write_rlds
 from bridgeact_jax.errors import UsageError, UserError
-from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.progress import Progress
 from bridgeact_jax.sim import tasks as task_table
 from bridgeact_jax.sim.environment import CLOUD_POINTS, Environment, Observation, episode_rng
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
+from bridgeact_jax.sim.tasks.base import Step
 from bridgeact_jax.workers import map_in_processes
 
 NAME = "demonstrations"
 STREAM = "demonstrations"  # evaluation draws its episodes from a stream of another name
 MAX_ATTEMPTS = 20
 SPEED = (0.12, 0.25)  # m/s
-DETOUR = 0.03  # metres, standard deviation per axis of the point on the long way
-APPROACH_OFFSET = 0.02  # metres, at most, beside the object or the bin
-APPROACH_YAW = np.radians(10.0)
-CENTRED_HEIGHT = (0.02, 0.05)  # metres above the goal, where the approach has been corrected
+LONG_WAY = 0.05  # metres over the table, from which on a way is bent
+DETOUR = 0.03  # metres, standard deviation per axis of the point on a long way
+APPROACH_OFFSET = 0.02  # metres, at most, beside an approach
+APPROACH_TURN = np.radians(10.0)  # about the approach
+CORRECTED = (0.02, 0.05)  # metres before the goal, where the approach has been corrected,
+CORRECTED_BY = 0.6  # but no later than after this share of it
+MAX_WAYPOINTS = 48
 FINAL_HOLD = 3  # steps at the end of the motion
 
 FEATURES = {
@@ -68,7 +72,10 @@ _DESCRIPTION = (
 def define_flags() -> None:
     """Flags of `bridgeact demos`."""
     names = ", ".join(task_table.TASKS)
-    flags.DEFINE_string("task", "all", f"{names} or all, interleaved")
+    flags.DEFINE_string(
+        "task", "all",
+        f"names with commas between ({names}), or all but the held-out tasks; interleaved",
+    )
     flags.DEFINE_integer("episodes", None, "how many, over all tasks", lower_bound=1)
     flags.DEFINE_string("out", None, "RLDS directory to write")
     flags.DEFINE_integer("seed", 0, "seed; independent of evaluation's seeds", lower_bound=0)
@@ -82,6 +89,8 @@ def main(argv: list[str]) -> None:
     """Entry point of `bridgeact demos`."""
     del argv
     args = flags.FLAGS
+    if args.task == "all":
+        print(f"all tasks but those held out: {', '.join(task_table.HELD_OUT)}")
     discarded = write_demos(
         args.task, args.episodes, args.out, seed=args.seed, workers=args.workers,
         file_format=args.file_format, overwrite=args.overwrite,
@@ -98,11 +107,11 @@ def write_demos(
     The same arguments give the same episodes in the same order, whatever `workers`.
 
     Args:
-      task: a task's name, or "all" for every task in turn.
+      task: names of tasks with commas between, or "all": every task that is not held out.
       episodes: how many to write, over all tasks.
       out: the directory to make, of `file_format`; see `write_rlds`.
     """
-    names = list(task_table.TASKS) if task == "all" else [task_table.find_task(task).name]
+    names = task_names(task)
     if episodes < 1:
         raise UsageError(f"demos: {episodes} episodes: at least 1 is needed")
     jobs = [(names[i % len(names)], seed, i // len(names)) for i in range(episodes)]
@@ -123,12 +132,19 @@ def write_demos(
     return discarded
 
 
+def task_names(task: str) -> list[str]:
+    """The tasks that a command line's list means, see `write_demos`; `UsageError` if unknown."""
+    if task == "all":
+        return [name for name in task_table.TASKS if name not in task_table.HELD_OUT]
+    return [task_table.find_task(name.strip()).name for name in task.split(",")]
+
+
 def record(env: Environment, seed: int, episode: int) -> dict[str, Any] | None:
     """One demonstration of the environment's task as an RLDS episode; None if it failed."""
     observation = env.reset(seed, episode, stream=STREAM)
     rng = episode_rng("variation", env.task.name, seed, episode)
-    plan = vary(env.waypoints(), rng)
-    targets = time_guidance(guidance_of(plan), speed=rng.uniform(*SPEED))
+    plan = env.waypoints_of(vary(observation.position, env.plan(), rng))
+    targets = time_guidance(guidance_of(plan, MAX_WAYPOINTS), speed=rng.uniform(*SPEED))
     targets = [np.concatenate([x, np.repeat(x[-1:], FINAL_HOLD, axis=0)]) for x in targets]
     steps = []
     for position, rotation, gripper in zip(*targets, strict=True):
@@ -144,39 +160,54 @@ def record(env: Environment, seed: int, episode: int) -> dict[str, Any] | None:
     return {"steps": steps, "episode_metadata": metadata}
 
 
-def vary(plan: Waypoints, rng: np.random.Generator) -> Waypoints:
-    """The plan with a detour on every long way and approaches that begin beside their goal.
+def vary(start: np.ndarray, plan: list[Step], rng: np.random.Generator) -> list[Step]:
+    """The plan with bent ways to loose steps and approaches that begin beside their goal.
 
-    An approach is a segment straight down to a gripper event or to the end.
+    An approach is the way from a loose step to one that is not. The steps that are not loose, and
+    the last one, stay as they are.
+
+    Args:
+      start: (3,) metres, where the tool is.
     """
-    rows = [(plan.position[0], plan.rotation[0], plan.gripper[0])]
-    for i in range(1, int(plan.count)):
-        position, rotation, gripper = plan.position[i], plan.rotation[i], plan.gripper[i]
-        before = plan.position[i - 1]
-        descends = i > 1 and before[2] - position[2] > 0.05
-        if descends:
-            over = position + np.array([0, 0, rng.uniform(*CENTRED_HEIGHT)], np.float32)
-            rows.append((over, rotation, plan.gripper[i - 1]))
-        elif np.linalg.norm(position[:2] - before[:2]) > 0.05:
-            via = (before + position) / 2 + DETOUR * rng.standard_normal(3)
-            via[2] = max(via[2], min(before[2], position[2]))
-            rows.append((via, plan.rotation[i - 1], plan.gripper[i - 1]))
-        begins_descent = i + 1 < plan.count and position[2] - plan.position[i + 1][2] > 0.05
-        if begins_descent:
-            angle, radius = rng.uniform(-np.pi, np.pi), APPROACH_OFFSET * np.sqrt(rng.uniform())
-            position = position + radius * np.array([np.cos(angle), np.sin(angle), 0.0])
-            rotation = _turned(rotation, rng.uniform(-APPROACH_YAW, APPROACH_YAW))
-        rows.append((position, rotation, gripper))
-    columns = zip(*rows, strict=True)
-    position, rotation, gripper = (np.array(column, np.float32) for column in columns)
-    return Waypoints(position, rotation, gripper, np.int32(len(gripper)))
+    varied: list[Step] = []
+    before = Step(start, plan[0].rotation, plan[0].gripper)
+    for i, step in enumerate(plan):
+        over_table = np.linalg.norm(step.position[:2] - before.position[:2])
+        if step.loose and over_table > LONG_WAY:
+            via = (before.position + step.position) / 2 + DETOUR * rng.standard_normal(3)
+            via[2] = max(via[2], min(before.position[2], step.position[2]))
+            varied.append(Step(via, before.rotation, before.gripper, loose=True))
+        following = plan[i + 1] if i + 1 < len(plan) else None
+        if step.loose and following is not None and not following.loose:
+            varied += _approach(step, following, rng)
+        else:
+            varied.append(step)
+        before = step
+    return varied
 
 
-def _turned(rotation: np.ndarray, yaw: float) -> np.ndarray:
-    """The rotation turned about the vertical."""
-    cos, sin = np.cos(yaw / 2), np.sin(yaw / 2)
-    w, x, y, z = rotation
-    return np.array([cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w])
+def _approach(step: Step, goal: Step, rng: np.random.Generator) -> list[Step]:
+    """The loose step moved and turned a little, and the point where this has been corrected."""
+    way = goal.position - step.position
+    length = np.linalg.norm(way)
+    along = way / max(length, 1e-9)
+    beside = np.cross(along, rng.standard_normal(3))
+    beside *= APPROACH_OFFSET * np.sqrt(rng.uniform()) / np.linalg.norm(beside)
+    turned = step._replace(
+        position=step.position + beside,
+        rotation=_turned(step.rotation, rng.uniform(-APPROACH_TURN, APPROACH_TURN) * along),
+    )
+    corrected = goal.position - along * max(rng.uniform(*CORRECTED), (1 - CORRECTED_BY) * length)
+    return [turned, Step(corrected, goal.rotation, step.gripper, loose=True)]
+
+
+def _turned(rotation: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """The rotation (4,) wxyz turned by a rotation vector (3,) in base axes."""
+    angle = np.linalg.norm(turn)
+    by = np.array([np.cos(angle / 2), *(np.sinc(angle / 2 / np.pi) / 2 * turn)])
+    result = np.empty(4)
+    mujoco.mju_mulQuat(result, by, rotation)
+    return result
 
 
 def _step(env: Environment, observation: Observation, command: np.ndarray) -> dict[str, Any]:

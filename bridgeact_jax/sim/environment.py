@@ -1,5 +1,6 @@
 """One task in physics, commanded at 10 Hz by tool poses in the base frame."""
 
+import copy
 import zlib
 from typing import NamedTuple
 
@@ -8,13 +9,17 @@ import numpy as np
 
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.sim import cameras, kinematics, robot, scene
-from bridgeact_jax.sim import tasks as task_table
+from bridgeact_jax.sim.book import Book
+from bridgeact_jax.sim.tasks import find_task
+from bridgeact_jax.sim.tasks.base import Step, tool_down
+from bridgeact_jax.sim.world import World
 
 CONTROL_PERIOD = 0.1  # seconds
 SUBSTEPS = round(CONTROL_PERIOD / scene.TIMESTEP)
 MAX_LEAD = 0.08  # metres by which a commanded position may lead the measured one
 MAX_TURN = 0.5  # radians, likewise
 OPEN_ABOVE, CLOSE_BELOW = 0.6, 0.4  # hysteresis of the gripper command
+SAFE_LOW, SAFE_HIGH = np.array([0.15, -0.55, 0.0]), np.array([0.85, 0.55, 0.75])  # of the tool
 CLOUD_POINTS = 2048
 
 _WARNINGS = (
@@ -40,58 +45,46 @@ def episode_rng(stream: str, task: str, *numbers: int) -> np.random.Generator:
 class Environment:
     """A task's episodes, one at a time.
 
-    Success is judged on physics alone. An episode ends at success, at the time limit or when the
-    physics (or a command) is not finite. Several environments of a process share their model and
-    their inverse kinematics: use processes, not threads, to run them at once.
+    Success is judged on physics alone. An episode ends at success, at the time limit, when the tool
+    leaves the safe region, or when the physics or a command is not finite. Several environments of
+    a process share their inverse kinematics: use processes, not threads, to run them at once.
+
+    Attributes:
+      task: the `Task`.
+      layout: where this episode's things started.
+      world: the physics as tasks see it.
+      cameras: this episode's depth cameras, see `cameras.camera_poses`; the first is the planner's.
+      valid: False once the physics has diverged.
+      steps: control steps so far.
     """
 
     def __init__(self, task: str):
         """`task` is a key of `tasks.TASKS`; raises `UsageError` otherwise."""
-        self.task = task_table.find_task(task)
-        self.model = scene.load(self.task.posts, self.task.with_bin)
+        self.task = find_task(task)
+        self.model = copy.copy(scene.load(task))
         self.data = mujoco.MjData(self.model)
+        self.world = World(self.model, self.data)
         self._ik = kinematics.shared()
-        self._tcp = self.model.site(robot.TCP_SITE).id
         self._finger = self.model.joint("finger_left").qposadr[0]
         self._table = self.model.geom(scene.TABLE).id
-        roots = self.model.body_rootid[self.model.geom_bodyid]
-        self._is_robot = roots == self.model.body("link0").id
-        self._is_object = ~self._is_robot
+        self._is_object = ~self.world.is_robot
         self._is_object[self._table] = False
-        self._target_body = self.model.body(scene.TARGET).id
-        self._distractor_body = self.model.body(scene.DISTRACTOR).id
-
-    @property
-    def instruction(self) -> str:
-        """What to do, in words."""
-        return self.task.instruction
 
     # ---- episode ------------------------------------------------------------------------------
 
     def reset(self, seed: int, episode: int, *, stream: str = "evaluation") -> Observation:
         """Start an episode; the same (task, stream, seed, episode) is always the same episode."""
         self._key = (stream, self.task.name, seed, episode)
-        self.layout = task_table.draw_layout(self.task, episode_rng(*self._key))
-        self.steps = 0
-        self.success, self.wrong_object, self.valid = False, False, True
-        self._dwell = self._wrong_dwell = 0.0
-        self._closed_once = self._lifted = self._let_go = self._lost = False
-        self._gripper_open = True
-        mujoco.mj_resetData(self.model, self.data)
-
-        layout = self.layout
-        rotation = task_table.tool_down(layout.start_yaw)
-        joints = self._ik.solve(layout.start, rotation, robot.HOME, iterations=60)
-        self.data.qpos[:7] = self._joints = joints
-        self.data.qpos[self._finger : self._finger + 2] = robot.FINGER_RANGE
-        self.data.ctrl[:7], self.data.ctrl[7] = joints, robot.FINGER_RANGE
-        self._place(scene.TARGET, layout.target, layout.target_yaw)
-        self._place(scene.DISTRACTOR, layout.distractor, layout.distractor_yaw)
-        if self.task.with_bin:
-            self._place(scene.BIN, layout.bin, layout.bin_yaw)
-        mujoco.mj_forward(self.model, self.data)
-        self._rotation = rotation
-        self._start_height = self._target_position()[2]
+        self.layout = self.task.draw(episode_rng(*self._key))
+        self.instruction = self.task.instruction(self.layout)
+        _, *rest = self._key
+        self.cameras = cameras.jittered_poses(episode_rng(f"cameras/{stream}", *rest))
+        self.steps, self.valid, self._fault = 0, True, None
+        self._place()
+        self.book = Book(
+            self.world, targets=self.task.targets, distractors=tuple(self.task.twins),
+            subgoals=self.task.subgoals, grasps=self.task.grasps, period=CONTROL_PERIOD,
+        )
         return self._observe()
 
     def step(self, position: np.ndarray, rotation: np.ndarray, gripper: float) -> Observation:
@@ -99,24 +92,25 @@ class Environment:
 
         The command is limited for safety: the tool stays `robot.FLOOR` above the table and leads
         the measured pose by at most `MAX_LEAD` and `MAX_TURN`. After the end things still move but
-        the verdict stands; after an invalid state or command nothing moves.
+        the verdict stands; after a state or command that is not finite nothing moves.
         """
-        if not self.valid:
+        if self._fault in ("not_finite", "diverged"):
             return self._observe()
         over = self.done
         self.steps += 1
         position, rotation = np.array(position, float), np.array(rotation, float)
         size = np.linalg.norm(rotation)
         if not (np.all(np.isfinite(position)) and np.isfinite(size + gripper) and size > 1e-6):
-            self.valid = self.success = False
+            if not over:
+                self._fault = "not_finite"
             return self._observe()
         if gripper > OPEN_ABOVE:
-            self._gripper_open = True
+            self.world.gripper_open = True
         elif gripper < CLOSE_BELOW:
-            self._gripper_open = False
+            self.world.gripper_open = False
         self._drive(*self._limit(position, rotation / size))
         if any(self.data.warning[warning].number for warning in _WARNINGS):
-            self.valid = self.success = False
+            self._fault, self.valid = "diverged", False
         elif not over:
             self._judge()
         return self._observe()
@@ -124,7 +118,8 @@ class Environment:
     @property
     def done(self) -> bool:
         """Whether the episode has ended."""
-        return self.success or not self.valid or self.time > self.task.time_limit - 1e-9
+        over = self.time > self.task.time_limit - 1e-9
+        return self.success or self._fault is not None or over
 
     @property
     def time(self) -> float:
@@ -132,27 +127,26 @@ class Environment:
         return self.steps * CONTROL_PERIOD
 
     @property
-    def failure_kind(self) -> str | None:
-        """Why the episode has not succeeded (so far); None once it has.
+    def success(self) -> bool:
+        """Whether the task has been done."""
+        return self.book.success and self.valid
 
-        `invalid`: the physics or a command was not finite. `wrong_object`: the distractor was
-        lifted or reached. `dropped`: the target was lifted and lost while the hand was told to
-        hold. `misplaced`: lifted, then released elsewhere. `missed_grasp`: the hand closed and the
-        target was never lifted. `timeout`: anything else.
-        """
+    @property
+    def wrong_object(self) -> bool:
+        """Whether a distractor has been taken for the target."""
+        return self.book.wrong_object
+
+    @property
+    def subgoals(self) -> dict[str, bool]:
+        """The task's sub-goals in order, and whether each has been reached so far."""
+        return dict(self.book.subgoals)
+
+    @property
+    def failure_kind(self) -> str | None:
+        """Why the episode has not succeeded (so far), one of `book.FAILURES`; None once it has."""
         if self.success:
             return None
-        if not self.valid:
-            return "invalid"
-        if self.wrong_object:
-            return "wrong_object"
-        if self._lost:
-            return "dropped"
-        if self._let_go:
-            return "misplaced"
-        if self._closed_once and not self._lifted:
-            return "missed_grasp"
-        return "timeout"
+        return self._fault or self.book.failure()
 
     # ---- what is seen -------------------------------------------------------------------------
 
@@ -164,20 +158,23 @@ class Environment:
         stream, *rest = self._key
         rng = episode_rng(f"cloud/{stream}", *rest, self.steps)
         return cameras.cloud(
-            self.model, self.data, self._is_object, self._table, rng, CLOUD_POINTS
+            self.model, self.data, self.cameras, self._is_object, self._table, rng, CLOUD_POINTS
         )
+
+    def plan(self) -> list[Step]:
+        """What a perfect planner would say now, from the true poses, as before any grasp."""
+        return self.task.plan(self.world, self.layout)
 
     def waypoints(self) -> Waypoints:
-        """What a perfect planner would say now, from the true poses; waypoint 0 is the tool's pose.
+        """`plan` as waypoints after the tool's pose; NumPy arrays without padding."""
+        return self.waypoints_of(self.plan())
 
-        Arrays are NumPy, without padding. Grasping tasks are planned as before the grasp.
-        """
+    def waypoints_of(self, plan: list[Step]) -> Waypoints:
+        """A plan as waypoints; waypoint 0 is the tool's pose now."""
         now = self._observe()
-        steps = task_table.plan(
-            self.task, self._target_position(), self._target_yaw(), self.layout
-        )
         position, rotation, gripper = zip(
-            (now.position, now.rotation, float(self._gripper_open)), *steps, strict=True
+            (now.position, now.rotation, float(self.world.gripper_open)),
+            *(step[:3] for step in plan), strict=True,
         )
         return Waypoints(
             np.array(position, np.float32), np.array(rotation, np.float32),
@@ -188,33 +185,39 @@ class Environment:
         """A picture (height, width, 3) uint8; a `UserError` says how to get graphics if need be."""
         from bridgeact_jax.sim import rendering
 
-        return rendering.picture(self.task, self.data, width, height)
+        return rendering.picture(self.task.name, self.world, width, height)
 
     # ---- inside -------------------------------------------------------------------------------
 
-    def _place(self, name: str, xy: np.ndarray, yaw: float) -> None:
-        rotation = task_table.yaw_quaternion(yaw)
-        mocap = self.model.body(name).mocapid[0]
-        if mocap >= 0:
-            self.data.mocap_pos[mocap] = (*xy, 0.0)
-            self.data.mocap_quat[mocap] = rotation
-        else:
-            self.data.joint(name).qpos = (*xy, scene.CUBE_HALF, *rotation)
+    def _place(self) -> None:
+        """The state at the start of the layout."""
+        model, data, layout = self.model, self.data, self.layout
+        mujoco.mj_resetData(model, data)
+        self.world.gripper_open = True
+        self.task.place(self.world, layout)
+        if self.world.masses_changed:  # constants that follow from them; this spoils the data
+            state = [x.copy() for x in (data.qpos, data.mocap_pos, data.mocap_quat)]
+            mujoco.mj_setConst(model, data)
+            mujoco.mj_resetData(model, data)
+            data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = state
+        self._rotation = tool_down(layout.start_yaw)
+        joints = self._ik.solve(layout.start, self._rotation, robot.HOME, iterations=60)
+        data.qpos[:7] = self._joints = joints
+        data.qpos[self._finger : self._finger + 2] = robot.FINGER_RANGE
+        data.ctrl[:7], data.ctrl[7] = joints, robot.FINGER_RANGE
+        mujoco.mj_forward(model, data)
 
     def _observe(self) -> Observation:
         rotation = np.empty(4)
-        mujoco.mju_mat2Quat(rotation, self.data.site_xmat[self._tcp])
+        mujoco.mju_mat2Quat(rotation, self.world.tool_matrix.reshape(-1))
         if rotation @ self._rotation < 0:
             rotation = -rotation
         self._rotation = rotation
-        width = 2 * self.data.qpos[self._finger] / robot.MAX_WIDTH
-        return Observation(
-            self.time, self.data.site_xpos[self._tcp].copy(), rotation, float(np.clip(width, 0, 1))
-        )
+        return Observation(self.time, self.world.tool, rotation, self.world.gripper_width)
 
     def _limit(self, position: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The command, kept within the floor and near the measured pose."""
-        measured = self.data.site_xpos[self._tcp]
+        measured = self.world.tool
         lead = position - measured
         size = np.linalg.norm(lead)
         if size > MAX_LEAD:
@@ -237,67 +240,15 @@ class Environment:
         path = np.linspace(self._joints, goal, SUBSTEPS + 1)[1:]
         self._joints = goal
         ctrl, model, data = self.data.ctrl, self.model, self.data
-        ctrl[7] = robot.FINGER_RANGE if self._gripper_open else 0.0
+        ctrl[7] = robot.FINGER_RANGE if self.world.gripper_open else 0.0
         for targets in path:
             ctrl[:7] = targets
             mujoco.mj_step(model, data)
         mujoco.mj_kinematics(model, data)
 
-    def _target_position(self) -> np.ndarray:
-        return self.data.xpos[self._target_body].copy()
-
-    def _target_yaw(self) -> float:
-        """Yaw of the target within +-45 degrees: the nearest of its four equal directions."""
-        matrix = self.data.xmat[self._target_body].reshape(3, 3)
-        side = matrix[:2, np.argmax(np.hypot(*matrix[:2]))]  # the most level of its axes
-        yaw = np.arctan2(side[1], side[0])
-        return (yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
-
-    def _touched(self) -> bool:
-        """Whether any part of the robot touches the target."""
-        pairs = self.data.contact.geom
-        bodies = self.model.geom_bodyid[pairs]
-        return bool(np.any((bodies == self._target_body).any(1) & self._is_robot[pairs].any(1)))
-
     def _judge(self) -> None:
-        if self.task.posts:
-            tool = self.data.site_xpos[self._tcp]
-            self._dwell = self._dwelled(self._dwell, tool, self.layout.target)
-            self._wrong_dwell = self._dwelled(self._wrong_dwell, tool, self.layout.distractor)
-            self.wrong_object |= self._wrong_dwell >= task_table.REACH_HOLD - 1e-9
-            self.success = self._dwell >= task_table.REACH_HOLD - 1e-9
-            return
-        height = self._target_position()[2] - self._start_height
-        wrong_height = self.data.xpos[self._distractor_body][2] - scene.CUBE_HALF
-        self.wrong_object |= bool(wrong_height >= task_table.WRONG_LIFT)
-        self._closed_once |= not self._gripper_open
-        self._lifted |= bool(height >= task_table.WRONG_LIFT)
-        if self._lifted and not (self._lost or self._let_go):
-            if self._gripper_open:
-                self._let_go = True
-            elif height < task_table.WRONG_LIFT and not self._touched():
-                self._lost = True
-        if self.task.with_bin:
-            self.success = self._rests_in_bin()
-        else:
-            raised = height >= task_table.LIFT_SUCCESS
-            self._dwell = self._dwell + CONTROL_PERIOD if raised else 0.0
-            self.success = self._dwell >= task_table.LIFT_HOLD - 1e-9
-
-    def _dwelled(self, before: float, tool: np.ndarray, post: np.ndarray) -> float:
-        near = np.linalg.norm(tool - task_table.goal_above(post)) <= task_table.REACH_TOLERANCE
-        return before + CONTROL_PERIOD if near else 0.0
-
-    def _rests_in_bin(self) -> bool:
-        position = self._target_position()
-        local = task_table.in_bin_frame(position, self.layout.bin, self.layout.bin_yaw)
-        matrix = self.data.xmat[self._target_body].reshape(3, 3)
-        top = position[2] + scene.CUBE_HALF * np.abs(matrix[2]).sum()
-        speed = np.abs(self.data.joint(scene.TARGET).qvel[:3]).max()
-        return bool(
-            self._gripper_open
-            and np.all(np.abs(local) < scene.BIN_INNER_HALF)
-            and top < scene.BIN_HEIGHT
-            and speed < task_table.REST_SPEED
-            and not self._touched()
-        )
+        self.book.watch(self.world)
+        self.book.record(self.task.judge(self.world, self.layout, self.book))
+        tool = self.world.tool
+        if not self.success and np.any((tool < SAFE_LOW) | (tool > SAFE_HIGH)):
+            self._fault = "unsafe"

@@ -10,7 +10,7 @@ from bridgeact_jax.geometry import guidance as geometry
 from bridgeact_jax.geometry.guidance import Guidance, Waypoints
 
 MAX_ACCELERATION = 0.5  # m/s^2 of progress
-PADDED_WAYPOINTS = 16
+PADDED_WAYPOINTS = 24
 
 
 def time_guidance(
@@ -63,9 +63,9 @@ def _jitted_build():
     return jax.jit(geometry.build_guidance)
 
 
-def guidance_of(waypoints: Waypoints) -> Guidance:
-    """The guidance curve of a plan with at most `PADDED_WAYPOINTS` waypoints, compiled once."""
-    return _jitted_build()(pad(waypoints))
+def guidance_of(waypoints: Waypoints, capacity: int = PADDED_WAYPOINTS) -> Guidance:
+    """The guidance curve of a plan with at most `capacity` waypoints, compiled once for each."""
+    return _jitted_build()(pad(waypoints, capacity))
 
 
 def _sample(guidance: Guidance, along: np.ndarray):

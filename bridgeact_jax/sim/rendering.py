@@ -1,5 +1,6 @@
 """Pictures of an environment. The only place of the simulator that needs a graphics library."""
 
+import copy
 import functools
 import os
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.sim import robot, scene
-from bridgeact_jax.sim.tasks import Task
+from bridgeact_jax.sim.world import World
 
 _HELP = (
     "rendered pictures need a graphics library: on a server `apt install libegl1 libgl1`, "
@@ -18,10 +19,10 @@ _HELP = (
 
 
 @functools.lru_cache(maxsize=4)
-def _renderer(posts: bool, with_bin: bool, width: int, height: int):
+def _renderer(task: str, width: int, height: int):
     if sys.platform == "linux" and not {"MUJOCO_GL", "DISPLAY"} & os.environ.keys():
         raise UserError(_HELP)
-    model = scene.load(posts, with_bin, visual=True)
+    model = copy.copy(scene.load(task, visual=True))
     try:
         renderer = mujoco.Renderer(model, height=height, width=width)
     except Exception as error:  # what is raised depends on the missing library
@@ -35,13 +36,29 @@ def _renderer(posts: bool, with_bin: bool, width: int, height: int):
     return renderer, mujoco.MjData(model), camera, option
 
 
-def picture(task: Task, data: mujoco.MjData, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) uint8 of the state in `data`."""
-    renderer, shown, camera, option = _renderer(task.posts, task.with_bin, width, height)
+def picture(task: str, world: World, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8 of the state of a task's world, in its sizes and colours."""
+    renderer, shown, camera, option = _renderer(task, width, height)
+    model, data = renderer.model, world.data
+    _dress(model, world.model)
     shown.qpos[:], shown.mocap_pos[:], shown.mocap_quat[:] = (
         data.qpos, data.mocap_pos, data.mocap_quat
     )
-    mujoco.mj_kinematics(renderer.model, shown)
-    mujoco.mj_camlight(renderer.model, shown)
+    mujoco.mj_kinematics(model, shown)
+    mujoco.mj_camlight(model, shown)
     renderer.update_scene(shown, camera, option)
     return renderer.render()
+
+
+def _dress(shown: mujoco.MjModel, model: mujoco.MjModel) -> None:
+    """Give the things of the model for pictures the sizes, places and colours of another's."""
+    for number in range(model.ngeom):
+        source = model.geom(number)
+        geom = shown.geom(source.name)
+        if shown.geom_group[geom.id] == robot.COLLISION_GROUP:
+            continue
+        geom.size[:], geom.pos[:], geom.rgba[:] = source.size, source.pos, source.rgba
+        shown.geom_rbound[geom.id] = model.geom_rbound[number]
+    for number in range(1, model.nbody):
+        body = shown.body(model.body(number).name)
+        body.pos[:], body.quat[:] = model.body_pos[number], model.body_quat[number]
