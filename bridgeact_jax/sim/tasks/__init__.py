@@ -2,14 +2,16 @@
 
 from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.sim.tasks.base import Task
-from bridgeact_jax.sim.tasks.blocks import PickAndPlace
+from bridgeact_jax.sim.tasks.blocks import PickAndPlace, SortThree, StackThree, StackTwo, SwapTwo
+from bridgeact_jax.sim.tasks.mechanisms import InsertPeg, OpenDrawer, PressButton, PutInDrawer
 from bridgeact_jax.sim.tasks.short import Lift, PushIntoBay, Reach
 
 TASKS: dict[str, Task] = {
     task.name: task()
     for task in (
-        Reach, Lift, PushIntoBay,
-        PickAndPlace,
+        Reach, Lift, PushIntoBay, PressButton,
+        PickAndPlace, StackTwo, OpenDrawer, InsertPeg,
+        StackThree, PutInDrawer, SortThree, SwapTwo,
     )
 }
 HELD_OUT = tuple(name for name, task in TASKS.items() if task.held_out)

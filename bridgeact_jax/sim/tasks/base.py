@@ -69,6 +69,7 @@ class Task:
       held_out: kept out of the expert's training.
       things: what the scene holds, by name, in the order in which it is placed.
       twins: distractor -> thing beside which it lies; lifting a distractor is the wrong object.
+      inside: thing -> thing before it, in the middle of which it begins, turned alike.
       targets: bodies that the hand has to get to, in order.
       grasps: whether closing the hand is an attempt at a grasp.
       subgoals: names of the steps to success, in order.
@@ -80,6 +81,7 @@ class Task:
     held_out = False
     things: Mapping[str, Thing] = {}
     twins: Mapping[str, str] = {}
+    inside: Mapping[str, str] = {}
     targets: tuple[str, ...] = ()
     grasps = True
     subgoals: tuple[str, ...] = ()
@@ -138,6 +140,9 @@ class Task:
     ) -> tuple[np.ndarray, float]:
         """(x, y) m and yaw rad for a thing; `placed` holds those before it."""
         thing = self.things[name]
+        if name in self.inside:
+            around = placed[self.inside[name]]
+            return around.xy, around.yaw + rng.uniform(-thing.turn, thing.turn)
         if name in self.twins:
             angle, distance = rng.uniform(-np.pi, np.pi), rng.uniform(*TWIN_DISTANCE)
             beside = placed[self.twins[name]].xy
@@ -154,6 +159,8 @@ class Task:
             if np.any(here.xy < thing.low) or np.any(here.xy > thing.high):
                 return False
             for other in names[:i]:
+                if self.inside.get(name) == other:
+                    continue
                 gap = 0.0 if self.twins.get(name) == other else GAP
                 there = layout[other]
                 room = thing.radius(here.size) + self.things[other].radius(there.size) + gap
