@@ -8,8 +8,10 @@ import mujoco
 import numpy as np
 
 from bridgeact_jax.geometry.guidance import Waypoints
-from bridgeact_jax.sim import cameras, kinematics, robot, scene
+from bridgeact_jax.sim import cameras, kinematics, scene
+from bridgeact_jax.sim.arms import find_arm
 from bridgeact_jax.sim.book import Book
+from bridgeact_jax.sim.disturbances import CALM, Disturbance
 from bridgeact_jax.sim.tasks import find_task
 from bridgeact_jax.sim.tasks.base import Step, tool_down
 from bridgeact_jax.sim.world import World
@@ -51,6 +53,9 @@ class Environment:
 
     Attributes:
       task: the `Task`.
+      arm: the `Arm`.
+      disturbance: what makes the episodes harder.
+      instruction: what to do in this episode, in words.
       layout: where this episode's things started.
       world: the physics as tasks see it.
       cameras: this episode's depth cameras, see `cameras.camera_poses`; the first is the planner's.
@@ -58,14 +63,14 @@ class Environment:
       steps: control steps so far.
     """
 
-    def __init__(self, task: str):
-        """`task` is a key of `tasks.TASKS`; raises `UsageError` otherwise."""
-        self.task = find_task(task)
-        self.model = copy.copy(scene.load(task))
+    def __init__(self, task: str, *, arm: str = "panda", disturbance: Disturbance = CALM):
+        """`task` and `arm` are names; raises `UsageError` where there is none such."""
+        self.task, self.arm, self.disturbance = find_task(task), find_arm(arm), disturbance
+        self.model = copy.copy(scene.load(task, arm))
         self.data = mujoco.MjData(self.model)
         self.world = World(self.model, self.data)
-        self._ik = kinematics.shared()
-        self._finger = self.model.joint("finger_left").qposadr[0]
+        self._ik = kinematics.shared(arm)
+        self._num_joints = len(self.arm.joints)
         self._table = self.model.geom(scene.TABLE).id
         self._is_object = ~self.world.is_robot
         self._is_object[self._table] = False
@@ -90,8 +95,8 @@ class Environment:
     def step(self, position: np.ndarray, rotation: np.ndarray, gripper: float) -> Observation:
         """One control step (0.1 s) towards a tool pose in the base frame; gripper 1 = open.
 
-        The command is limited for safety: the tool stays `robot.FLOOR` above the table and leads
-        the measured pose by at most `MAX_LEAD` and `MAX_TURN`. After the end things still move but
+        The command is limited for safety: the tool stays the arm's `floor` above the table and
+        leads the measured pose by at most `MAX_LEAD` and `MAX_TURN`. After the end things still move but
         the verdict stands; after a state or command that is not finite nothing moves.
         """
         if self._fault in ("not_finite", "diverged"):
@@ -185,7 +190,7 @@ class Environment:
         """A picture (height, width, 3) uint8; a `UserError` says how to get graphics if need be."""
         from bridgeact_jax.sim import rendering
 
-        return rendering.picture(self.task.name, self.world, width, height)
+        return rendering.picture(self.task.name, self.arm.name, self.world, width, height)
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -201,10 +206,11 @@ class Environment:
             mujoco.mj_resetData(model, data)
             data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = state
         self._rotation = tool_down(layout.start_yaw)
-        joints = self._ik.solve(layout.start, self._rotation, robot.HOME, iterations=60)
-        data.qpos[:7] = self._joints = joints
-        data.qpos[self._finger : self._finger + 2] = robot.FINGER_RANGE
-        data.ctrl[:7], data.ctrl[7] = joints, robot.FINGER_RANGE
+        home = np.array(self.arm.home)
+        joints = self._ik.solve(layout.start, self._rotation, home, iterations=60)
+        n, opened = self._num_joints, self.arm.finger_range
+        data.qpos[:n] = data.ctrl[:n] = self._joints = joints
+        data.qpos[n : n + 2] = data.ctrl[n] = opened
         mujoco.mj_forward(model, data)
 
     def _observe(self) -> Observation:
@@ -222,7 +228,7 @@ class Environment:
         size = np.linalg.norm(lead)
         if size > MAX_LEAD:
             position = measured + lead * (MAX_LEAD / size)
-        position[2] = max(position[2], robot.FLOOR)
+        position[2] = max(position[2], self.arm.floor)
 
         turn = np.empty(3)
         mujoco.mju_subQuat(turn, rotation, self._rotation)
@@ -235,14 +241,16 @@ class Environment:
     def _drive(self, position: np.ndarray, rotation: np.ndarray) -> None:
         """Joint targets move linearly to the new ones over the control period, speed permitting."""
         change = self._ik.solve(position, rotation, self._joints) - self._joints
-        change *= min(1.0, robot.MAX_JOINT_SPEED * CONTROL_PERIOD / max(np.abs(change).max(), 1e-9))
+        fastest = max(np.abs(change).max(), 1e-9)
+        change *= min(1.0, self.arm.max_joint_speed * CONTROL_PERIOD / fastest)
         goal = self._joints + change
         path = np.linspace(self._joints, goal, SUBSTEPS + 1)[1:]
         self._joints = goal
         ctrl, model, data = self.data.ctrl, self.model, self.data
-        ctrl[7] = robot.FINGER_RANGE if self.world.gripper_open else 0.0
+        n = self._num_joints
+        ctrl[n] = self.arm.finger_range if self.world.gripper_open else 0.0
         for targets in path:
-            ctrl[:7] = targets
+            ctrl[:n] = targets
             mujoco.mj_step(model, data)
         mujoco.mj_kinematics(model, data)
 

@@ -9,7 +9,8 @@ import mujoco
 import numpy as np
 
 from bridgeact_jax.errors import UserError
-from bridgeact_jax.sim import robot, scene
+from bridgeact_jax.sim import scene
+from bridgeact_jax.sim.arms import COLLISION_GROUP
 from bridgeact_jax.sim.world import World
 
 _HELP = (
@@ -19,10 +20,10 @@ _HELP = (
 
 
 @functools.lru_cache(maxsize=4)
-def _renderer(task: str, width: int, height: int):
+def _renderer(task: str, arm: str, width: int, height: int):
     if sys.platform == "linux" and not {"MUJOCO_GL", "DISPLAY"} & os.environ.keys():
         raise UserError(_HELP)
-    model = copy.copy(scene.load(task, visual=True))
+    model = copy.copy(scene.load(task, arm, visual=True))
     try:
         renderer = mujoco.Renderer(model, height=height, width=width)
     except Exception as error:  # what is raised depends on the missing library
@@ -31,14 +32,14 @@ def _renderer(task: str, width: int, height: int):
     camera.lookat, camera.distance = (0.40, 0.0, 0.19), 1.2
     camera.azimuth, camera.elevation = 145.0, -27.0
     option = mujoco.MjvOption()
-    option.geomgroup[robot.COLLISION_GROUP] = 0
+    option.geomgroup[COLLISION_GROUP] = 0
     option.sitegroup[:] = 0
     return renderer, mujoco.MjData(model), camera, option
 
 
-def picture(task: str, world: World, width: int, height: int) -> np.ndarray:
+def picture(task: str, arm: str, world: World, width: int, height: int) -> np.ndarray:
     """(height, width, 3) uint8 of the state of a task's world, in its sizes and colours."""
-    renderer, shown, camera, option = _renderer(task, width, height)
+    renderer, shown, camera, option = _renderer(task, arm, width, height)
     model, data = renderer.model, world.data
     _dress(model, world.model)
     shown.qpos[:], shown.mocap_pos[:], shown.mocap_quat[:] = (
@@ -55,7 +56,7 @@ def _dress(shown: mujoco.MjModel, model: mujoco.MjModel) -> None:
     for number in range(model.ngeom):
         source = model.geom(number)
         geom = shown.geom(source.name)
-        if shown.geom_group[geom.id] == robot.COLLISION_GROUP:
+        if shown.geom_group[geom.id] == COLLISION_GROUP:
             continue
         geom.size[:], geom.pos[:], geom.rgba[:] = source.size, source.pos, source.rgba
         shown.geom_rbound[geom.id] = model.geom_rbound[number]

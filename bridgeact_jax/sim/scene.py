@@ -5,7 +5,7 @@ import functools
 import mujoco
 import numpy as np
 
-from bridgeact_jax.sim import robot
+from bridgeact_jax.sim.arms import COLLISION_GROUP, VISUAL_GROUP, find_arm
 from bridgeact_jax.sim.objects import CONTACT, FRICTION
 from bridgeact_jax.sim.tasks import find_task
 
@@ -15,11 +15,12 @@ _WOOD, _FLOOR = (0.80, 0.68, 0.52, 1), (0.36, 0.39, 0.43, 1)
 
 
 @functools.cache
-def load(task: str, *, visual: bool = False) -> mujoco.MjModel:
-    """The compiled model of a task, at nominal sizes. Copy it before writing to it.
+def load(task: str, arm: str = "panda", *, visual: bool = False) -> mujoco.MjModel:
+    """The compiled model of a task with an arm, at nominal sizes. Copy it before writing to it.
 
     Args:
       task: name of the task.
+      arm: name of the arm.
       visual: the model for pictures: detailed meshes, lights and furniture.
     """
     spec = mujoco.MjSpec()
@@ -27,7 +28,7 @@ def load(task: str, *, visual: bool = False) -> mujoco.MjModel:
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 50
-    robot.add_panda(spec, visual=visual)
+    find_arm(arm).add(spec, visual, True)
     find_task(task).build(spec)
     _add_table(spec, visual)
     return spec.compile()
@@ -40,8 +41,8 @@ def _add_table(spec: mujoco.MjSpec, visual: bool) -> None:
     )
     if not visual:
         return
-    plane.group = robot.COLLISION_GROUP
-    box, group = mujoco.mjtGeom.mjGEOM_BOX, robot.VISUAL_GROUP
+    plane.group = COLLISION_GROUP
+    box, group = mujoco.mjtGeom.mjGEOM_BOX, VISUAL_GROUP
     furniture = dict(contype=0, conaffinity=0, group=group)
     spec.worldbody.add_geom(
         type=box, pos=(0.35, 0, -0.02), size=(0.55, 0.62, 0.02), rgba=_WOOD, **furniture

@@ -9,7 +9,7 @@ import functools
 import mujoco
 import numpy as np
 
-from bridgeact_jax.sim import robot
+from bridgeact_jax.sim.arms.arm import LEFT_FINGER, ROOT, TCP_SITE
 
 DENSITY = 1100.0  # kg/m^3 of free boxes: a 45 mm cube weighs 0.1 kg
 _CORNERS = np.array(np.meshgrid((-1, 1), (-1, 1), (-1, 1))).reshape(3, 8).T
@@ -23,10 +23,11 @@ class World:
         self.model, self.data = model, data
         self.gripper_open = True  # as commanded
         self.masses_changed = False
-        self._tcp = model.site(robot.TCP_SITE).id
-        self._finger = model.joint("finger_left").qposadr[0]
+        self._tcp = model.site(TCP_SITE).id
+        finger = model.joint(LEFT_FINGER)
+        self._finger, self._travel = finger.qposadr[0], finger.range[1]
         roots = model.body_rootid[model.geom_bodyid]
-        self.is_robot = roots == model.body("link0").id  # (ngeom,)
+        self.is_robot = roots == model.body(ROOT).id  # (ngeom,)
         self._body = functools.cache(lambda name: model.body(name).id)
         self._geom = functools.cache(lambda name: model.geom(name).id)
 
@@ -45,7 +46,7 @@ class World:
     @property
     def gripper_width(self) -> float:
         """Measured opening, 0 to 1."""
-        return float(np.clip(2 * self.data.qpos[self._finger] / robot.MAX_WIDTH, 0, 1))
+        return float(np.clip(self.data.qpos[self._finger] / self._travel, 0, 1))
 
     # ---- bodies -------------------------------------------------------------------------------
 

@@ -5,22 +5,25 @@ import numpy as np
 import pytest
 
 from bridgeact_jax.geometry.guidance import Waypoints
-from bridgeact_jax.sim import kinematics, robot, scene, tasks
+from bridgeact_jax.sim import kinematics, scene
+from bridgeact_jax.sim.arms import ARMS, TCP_SITE
 from bridgeact_jax.sim.environment import MAX_LEAD, Environment
 from bridgeact_jax.sim.follower import MAX_ACCELERATION, guidance_of, time_guidance
+from bridgeact_jax.sim.tasks.base import tool_down
 
 
 def test_inverse_kinematics_agrees_with_the_simulated_arm():
-    model = scene.load(True, False)
+    model = scene.load("reach")
     data = mujoco.MjData(model)
+    home = np.array(ARMS["panda"].home)
     rng = np.random.default_rng(0)
     for _ in range(20):
         position = rng.uniform([0.3, -0.3, 0.01], [0.65, 0.3, 0.4])
-        rotation = tasks.tool_down(rng.uniform(-0.8, 0.8))
-        joints = kinematics.shared().solve(position, rotation, robot.HOME, iterations=60)
+        rotation = tool_down(rng.uniform(-0.8, 0.8))
+        joints = kinematics.shared().solve(position, rotation, home, iterations=60)
         data.qpos[:7] = joints
         mujoco.mj_kinematics(model, data)
-        site = data.site(robot.TCP_SITE)
+        site = data.site(TCP_SITE)
         np.testing.assert_allclose(site.xpos, position, atol=5e-4)
         expected = np.empty(9)
         mujoco.mju_quat2Mat(expected, rotation)
@@ -33,7 +36,7 @@ def test_inverse_kinematics_agrees_with_the_simulated_arm():
 def test_tracking(direction):
     env = Environment("reach")
     env.reset(0, 0)
-    start, rotation = np.array([0.42, -0.12, 0.25]), tasks.tool_down(0.0)
+    start, rotation = np.array([0.42, -0.12, 0.25]), tool_down(0.0)
     for _ in range(40):
         observation = env.step(start, rotation, 1.0)
     assert np.linalg.norm(observation.position - start) < 1e-3  # steady state
@@ -55,7 +58,7 @@ def test_a_far_command_is_approached_in_bounded_steps():
 
 def plan():
     position = np.array([[0.4, 0, 0.3], [0.5, 0.1, 0.13], [0.5, 0.1, 0.03], [0.5, 0.1, 0.23]])
-    rotation = np.stack([tasks.tool_down(yaw) for yaw in (0.0, 0.4, 0.4, 0.4)])
+    rotation = np.stack([tool_down(yaw) for yaw in (0.0, 0.4, 0.4, 0.4)])
     return Waypoints(
         position.astype(np.float32), rotation.astype(np.float32),
         np.array([1, 1, 0, 0], np.float32), np.int32(4),
