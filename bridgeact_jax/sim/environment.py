@@ -96,8 +96,8 @@ class Environment:
         """One control step (0.1 s) towards a tool pose in the base frame; gripper 1 = open.
 
         The command is limited for safety: the tool stays the arm's `floor` above the table and
-        leads the measured pose by at most `MAX_LEAD` and `MAX_TURN`. After the end things still move but
-        the verdict stands; after a state or command that is not finite nothing moves.
+        leads the measured pose by at most `MAX_LEAD` and `MAX_TURN`. After the end things still
+        move but the verdict stands; after what is not finite nothing moves.
         """
         if self._fault in ("not_finite", "diverged"):
             return self._observe()
