@@ -4,7 +4,7 @@ Each camera is a 240 x 240 depth image of which only the useful rays are cast: e
 column first, then all the rays around pixels that saw something other than the table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mujoco
 import numpy as np
@@ -18,10 +18,12 @@ FINE_RAYS = 2200  # at most, for each camera
 MAX_TABLE_SHARE = 0.25
 REGION_LOW, REGION_HIGH = np.array([0.1, -0.6, -0.01]), np.array([0.95, 0.6, 0.8])
 
+Pose = tuple[np.ndarray, np.ndarray]  # position (3,) and rotation matrix (3, 3), base frame
+
 
 def camera_poses(
     turn: np.ndarray | float = 0.0, shift: np.ndarray | float = 0.0
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[Pose]:
     """Position (3,) and rotation matrix (3, 3) of each camera; x right, y down, z forward.
 
     Args:
@@ -42,11 +44,18 @@ def camera_poses(
     return poses
 
 
-def jittered_poses(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`camera_poses` of an episode: each camera a little beside its place."""
-    return camera_poses(
-        rng.uniform(-TURN_JITTER, TURN_JITTER, 2), rng.uniform(-SHIFT_JITTER, SHIFT_JITTER, (2, 3))
-    )
+def jittered_poses(
+    rng: np.random.Generator, *, turn: float = 0.0, shift: float = 0.0
+) -> list[Pose]:
+    """`camera_poses` of an episode: each camera a little beside its place.
+
+    Args:
+      turn: radians, further turn of both cameras about what they look at.
+      shift: metres by which both move along the base frame's y axis.
+    """
+    turns = rng.uniform(-TURN_JITTER, TURN_JITTER, 2)
+    shifts = rng.uniform(-SHIFT_JITTER, SHIFT_JITTER, (2, 3))
+    return camera_poses(turns + turn, shifts + np.array([0.0, shift, 0.0]))
 
 
 def _directions(pixels_a_side: int) -> np.ndarray:
@@ -89,8 +98,10 @@ def _dilate(mask: np.ndarray) -> np.ndarray:
 
 
 def cloud(
-    model: mujoco.MjModel, data: mujoco.MjData, poses: Sequence[tuple[np.ndarray, np.ndarray]],
-    is_object: np.ndarray, table: int, rng: np.random.Generator, num_points: int,
+    model: mujoco.MjModel, data: mujoco.MjData, poses: Sequence[Pose], is_object: np.ndarray,
+    table: int, rng: np.random.Generator, num_points: int, *,
+    measure: Callable[[np.ndarray, Pose], tuple[np.ndarray, np.ndarray]] | None = None,
+    distinct: int = 0,
 ) -> np.ndarray:
     """Points (num_points, 3) float16, metres, base frame, in random order.
 
@@ -101,27 +112,38 @@ def cloud(
       poses: of the cameras; see `camera_poses`.
       is_object: (ngeom,) bool, geoms that are neither robot nor table.
       table: id of the table's geom.
+      measure: (points (n, 3), camera) -> the points as measured and (n,) bool, which of them are;
+        None for a perfect camera.
+      distinct: number of different points at most; 0 for as many as are seen.
     """
     objects, tables = [], []
     for position, rotation in poses:
         points, hit = _cast(model, data, position, _COARSE @ rotation.T)
-        tables.append(points[hit == table])
+        on_table, on_objects = points[hit == table], points[:0]
         seen = (is_object[hit] & (hit >= 0)).reshape(COARSE, COARSE)
         rays = _FINE[_dilate(seen).reshape(-1)].reshape(-1, 3)
         if len(rays) > FINE_RAYS:
             rays = rays[rng.choice(len(rays), FINE_RAYS, replace=False)]
         if len(rays):
             points, hit = _cast(model, data, position, rays @ rotation.T)
-            objects.append(points[is_object[hit] & (hit >= 0)])
-    objects = np.concatenate(objects) if objects else np.empty((0, 3))
-    tables = np.concatenate(tables)
+            on_objects = points[is_object[hit] & (hit >= 0)]
+        if measure is not None:
+            points, kept = measure(np.concatenate([on_table, on_objects]), (position, rotation))
+            is_table = np.arange(len(points)) < len(on_table)
+            on_table, on_objects = points[kept & is_table], points[kept & ~is_table]
+        tables.append(on_table)
+        objects.append(on_objects)
+    objects, tables = np.concatenate(objects), np.concatenate(tables)
     if not len(objects) and not len(tables):
         return np.zeros((num_points, 3), np.float16)
 
-    num_tables = min(len(tables), int(MAX_TABLE_SHARE * num_points)) if len(objects) else num_points
+    count = distinct or num_points
+    num_tables = min(len(tables), int(MAX_TABLE_SHARE * count)) if len(objects) else count
     chosen = np.concatenate(
-        [_pick(rng, tables, num_tables), _pick(rng, objects, num_points - num_tables)]
+        [_pick(rng, tables, num_tables), _pick(rng, objects, count - num_tables)]
     )
+    if distinct:
+        chosen = _pick(rng, chosen, num_points)
     return rng.permutation(chosen).astype(np.float16)
 
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field, fields
 
 from bridgeact_jax.errors import UsageError
 
-MAX_HOLES = 0.95
-
 
 def _axis(help_text: str, sweep: tuple, *, sensing: bool = False):
     """A field whose first sweep value, zero, is its default and tells its type."""
@@ -67,10 +65,14 @@ class Disturbance:
             if abs(getattr(self, name)) > limit:
                 raise UsageError(f"{name}={getattr(self, name)}: at most {limit:g}")
 
+    @property
+    def eventful(self) -> bool:
+        """Whether something happens or lies in the world that the task did not put there."""
+        return bool(self.target_speed or self.obstacle or self.distractors)
 
-MAX_DISTRACTORS = 4
+
 _MAXIMUM = {
-    "holes": MAX_HOLES, "camera_turn": 0.8, "camera_shift": 0.3, "target_speed": 0.1,
-    "obstacle": 1, "distractors": MAX_DISTRACTORS, "latency": 10,
+    "holes": 0.95, "camera_turn": 0.8, "camera_shift": 0.3, "target_speed": 0.1,
+    "obstacle": 1, "distractors": 4, "latency": 10,
 }
 CALM = Disturbance()

@@ -1,0 +1,72 @@
+"""What a depth camera does to the points it sees: noise, quantisation, holes.
+
+Points are (n, 3) metres in the base frame; a camera is its pose, as `cameras.camera_poses` has it.
+"""
+
+import numpy as np
+
+from bridgeact_jax.sim.cameras import Pose
+from bridgeact_jax.sim.disturbances import Disturbance
+
+PATCH_RADII = (0.01, 0.04)  # of holes, in the picture at unit depth: 1 to 4 cm at a metre
+_MAX_PATCHES = 64  # then the rest of the share is lost point by point
+
+
+def measured(
+    points: np.ndarray, camera: Pose, disturbance: Disturbance, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points as the camera measures them, and (n,) bool, which of them it measures at all."""
+    seen = np.ones(len(points), bool)
+    if disturbance.sensor_noise:
+        points = noisy(points, camera, disturbance.sensor_noise, rng)
+    if disturbance.holes:
+        seen = ~lost_in_holes(points, camera, disturbance.holes, rng)
+    if disturbance.quantisation:
+        points = quantised(points, camera, disturbance.quantisation)
+    return points, seen
+
+
+def noisy(
+    points: np.ndarray, camera: Pose, deviation: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The points moved along their rays by independent Gaussians, standard deviation in metres."""
+    rays = points - camera[0]
+    lengths = np.linalg.norm(rays, axis=1, keepdims=True)
+    return points + deviation * rng.standard_normal((len(points), 1)) * rays / lengths
+
+
+def quantised(points: np.ndarray, camera: Pose, step: float) -> np.ndarray:
+    """The points moved along their rays to depths (along the optical axis) of whole steps."""
+    position, rotation = camera
+    rays = points - position
+    depth = rays @ rotation[:, 2:]
+    return position + rays * (np.maximum(np.round(depth / step), 1) * step / depth)
+
+
+def lost_in_holes(
+    points: np.ndarray, camera: Pose, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """(n,) bool: a share of the points, rounded, that lies in round patches of the picture.
+
+    Patches are centred on points and added one by one until the share is lost, the last one from
+    its centre outwards.
+    """
+    lost = np.zeros(len(points), bool)
+    if not len(points):
+        return lost
+    position, rotation = camera
+    local = (points - position) @ rotation
+    picture = local[:, :2] / local[:, 2:]
+    centres = picture[rng.integers(len(points), size=_MAX_PATCHES)]
+    radii = rng.uniform(*PATCH_RADII, _MAX_PATCHES)
+    distances = np.linalg.norm(picture[:, None] - centres, axis=2)
+    inside = distances < radii
+    patch = np.where(inside.any(axis=1), inside.argmax(axis=1), _MAX_PATCHES)
+    within = np.where(
+        patch < _MAX_PATCHES,
+        np.take_along_axis(distances, np.minimum(patch, _MAX_PATCHES - 1)[:, None], 1)[:, 0],
+        rng.uniform(size=len(points)),
+    )
+    order = np.lexsort((within, patch))
+    lost[order[: round(share * len(points))]] = True
+    return lost
