@@ -34,7 +34,7 @@ UPRIGHT = np.cos(np.radians(15.0))
 
 
 class PressButton(Task):
-    """Press the button of the named colour through most of its travel."""
+    """Press the button of the named colour through most of its travel and hold it there."""
 
     name, horizon, time_limit, held_out = "press_button", "short", 10.0, True
     things = {"button": Button(), "twin": Button()}
@@ -49,12 +49,11 @@ class PressButton(Task):
     def plan(self, world, layout):
         placed = layout["button"]
         over = tool_down(placed.yaw)
-        top = np.array([*placed.xy, Button().top(placed.size[0])])
+        top = np.array([*placed.xy, Button().cap_top(placed.size[0])])
         pressed = top - [0, 0, Button.travel - PRESS_ROOM]
         return [
             Step(top + [0, 0, CLEARANCE], over, 0.0, loose=True),
             Step(pressed, over, 0.0),
-            Step(top + [0, 0, CLEARANCE], over, 0.0),
         ]
 
     def judge(self, world, layout, book):
@@ -66,3 +65,171 @@ class PressButton(Task):
             {"touched": world.touched("button_cap"), "pressed": pressed["button"]},
             pressed["button"], wrong_object=pressed["twin"],
         )
+
+
+class OpenDrawer(Task):
+    """Pull out the drawer of the named colour; another cabinet stands beside it."""
+
+    name, horizon, time_limit = "open_drawer", "middle", 12.0
+    things = {
+        "cabinet": Cabinet(low=(0.58, -0.13), high=(0.64, 0.13)),
+        "twin": Cabinet(low=(0.56, -0.26), high=(0.66, 0.26)),
+    }
+    twins = {"twin": "cabinet"}
+    targets = ("cabinet_drawer",)
+    subgoals = ("pulled", "opened")
+
+    def draw_pose(self, rng, name, placed):
+        if name != "twin":
+            return super().draw_pose(rng, name, placed)
+        beside = placed["cabinet"]
+        side = -np.sign(beside.xy[1]) * rng.uniform(0.2, 0.26)
+        local = np.array([rng.uniform(-0.03, 0.03), side])
+        return out_of_frame(local, beside), beside.yaw + rng.uniform(-0.1, 0.1)
+
+    def instruction(self, layout):
+        return f"open the {layout['cabinet'].colour} drawer"
+
+    def plan(self, world, layout):
+        return draw_out(world, "cabinet", layout)
+
+    def judge(self, world, layout, book):
+        opened = {
+            name: world.joint(name) >= OPENED * Cabinet.travel for name in ("cabinet", "twin")
+        }
+        held = {name: book.lasts(name, opened[name], OPEN_HOLD) for name in opened}
+        return Verdict(
+            {"pulled": "cabinet_drawer" in book.lifted, "opened": opened["cabinet"]},
+            held["cabinet"], wrong_object=held["twin"],
+        )
+
+
+class PutInDrawer(Task):
+    """Open the drawer, put the cube of the named colour into it and close it."""
+
+    name, horizon, time_limit = "put_in_drawer", "long", 40.0
+    things = {
+        "cabinet": Cabinet(low=(0.58, -0.15), high=(0.63, 0.15)),
+        "cube": Box(),
+        "twin": Box(),
+    }
+    twins = {"twin": "cube"}
+    targets = ("cabinet_drawer", "cube")
+    subgoals = ("opened", "grasped", "inside", "closed")
+
+    def accepts(self, layout):
+        beside = [in_frame(layout[name].xy, layout["cabinet"])[1] for name in ("cube", "twin")]
+        return min(np.abs(beside)) > CUBE_LATERALLY
+
+    def instruction(self, layout):
+        colour, cube = layout["cabinet"].colour, layout["cube"].colour
+        return f"open the {colour} drawer, put the {cube} cube into it and close it"
+
+    def plan(self, world, layout):
+        cabinet = layout["cabinet"]
+        middle = out_of_frame(np.array([-(Cabinet.depth + Cabinet.travel) / 2, 0.0]), cabinet)
+        floor = Cabinet().inside(cabinet.size)[0][2] + DRAWER_CLEARANCE
+        return [
+            *draw_out(world, "cabinet", layout),
+            *pick(world, "cube"),
+            *put_down(world, "cube", middle, cabinet.yaw, on=floor),
+            *push_in(world, "cabinet", layout),
+        ]
+
+    def judge(self, world, layout, book):
+        value = world.joint("cabinet") / Cabinet.travel
+        inside = self._inside(world, layout) and not world.touched("cube")
+        closed = inside and value <= CLOSED
+        still = world.speed("cube") < REST_SPEED
+        shut_early = book.subgoals["opened"] and not book.subgoals["inside"] and value <= CLOSED
+        return Verdict(
+            {
+                "opened": value >= OPENED, "grasped": "cube" in book.lifted, "inside": inside,
+                "closed": closed,
+            },
+            closed and still, wrong_order=shut_early,
+        )
+
+    def _inside(self, world, layout) -> bool:
+        """Whether the cube's centre is in the drawer's room."""
+        low, high = Cabinet().inside(layout["cabinet"].size)
+        handle = world.position("cabinet_drawer") - world.matrix("cabinet_drawer") @ Cabinet.origin
+        local = (world.position("cube") - handle) @ world.matrix("cabinet_drawer")
+        return bool(np.all((local > low) & (local < high)))
+
+
+class InsertPeg(Task):
+    """Put the peg upright into the socket of the named colour."""
+
+    name, horizon, time_limit = "insert_peg", "middle", 18.0
+    things = {"peg": Box(half=(0.0125, 0.0125, 0.045)), "socket": Socket(), "twin": Socket()}
+    twins = {"twin": "socket"}
+    targets = ("peg",)
+    subgoals = ("lifted", "entered", "inserted")
+
+    def draw(self, rng):
+        layout = super().draw(rng)
+        holes = {}
+        for name in ("socket", "twin"):
+            size = layout[name].size.copy()
+            size[0] = layout["peg"].size[0] + rng.uniform(*PEG_CLEARANCE)
+            holes[name] = replace(layout[name], size=size)
+        return replace(layout, things={**layout.things, **holes})
+
+    def instruction(self, layout):
+        return f"insert the {layout['peg'].colour} peg into the {layout['socket'].colour} socket"
+
+    def plan(self, world, layout):
+        goal = layout["socket"]
+        return [*pick(world, "peg"), *put_down(world, "peg", goal.xy, goal.yaw)]
+
+    def judge(self, world, layout, book):
+        depth = {name: self._depth(world, layout[name]) for name in ("socket", "twin")}
+        upright = world.matrix("peg")[2, 2] > UPRIGHT
+        inserted = {
+            name: bool(depth[name] >= INSERTED and upright and rests(world, "peg"))
+            for name in depth
+        }
+        return Verdict(
+            {
+                "lifted": "peg" in book.lifted, "entered": depth["socket"] > 0,
+                "inserted": inserted["socket"],
+            },
+            inserted["socket"], wrong_object=inserted["twin"],
+        )
+
+    def _depth(self, world, socket) -> float:
+        """Share of the hole's depth that the peg is in it; 0 where its foot is not in the hole."""
+        foot = world.position("peg") - world.matrix("peg")[:, 2] * world.half("peg")[2]
+        hole, _, height = socket.size
+        if np.any(np.abs(in_frame(foot, socket)) > hole):
+            return 0.0
+        return float(np.clip(1 - foot[2] / height, 0, 1))
+
+
+def draw_out(world, cabinet, layout) -> list[Step]:
+    """Grip the handle of a drawer from above, pull the drawer out, let go and rise."""
+    placed = layout[cabinet]
+    outwards = -np.array([np.cos(placed.yaw), np.sin(placed.yaw), 0.0])
+    grip, over = world.position(f"{cabinet}_drawer"), tool_down(placed.yaw)
+    pulled = grip + outwards * (Cabinet.travel - PULL_SHORT - world.joint(cabinet))
+    return [
+        Step(grip + [0, 0, CLEARANCE], over, 1.0, loose=True),
+        Step(grip, over, 0.0),
+        Step(pulled, over, 1.0),
+        Step(pulled + [0, 0, CLEARANCE], over, 1.0),
+    ]
+
+
+def push_in(world, cabinet, layout) -> list[Step]:
+    """Grip the handle of a drawer that `draw_out` left open, push it in, let go and rise."""
+    above, grip, pulled, _ = draw_out(world, cabinet, layout)
+    inwards = np.array([np.cos(layout[cabinet].yaw), np.sin(layout[cabinet].yaw), 0.0])
+    shut = pulled.position + inwards * (Cabinet.travel - PULL_SHORT + PUSH_FURTHER)
+    over, rise = above.rotation, np.array([0.0, 0.0, CLEARANCE])
+    return [
+        Step(pulled.position + rise, over, 1.0, loose=True),
+        Step(pulled.position, over, 0.0),
+        Step(shut, over, 1.0),
+        Step(shut + rise, over, 1.0),
+    ]
