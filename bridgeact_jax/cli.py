@@ -44,6 +44,9 @@ COMMANDS = {
     "evaluate": Command(
         "bridgeact_jax.evaluation.evaluate", "closed-loop evaluation in MuJoCo, with intervals"
     ),
+    "compare": Command(
+        "bridgeact_jax.evaluation.compare", "two evaluations, episode by episode", "A B"
+    ),
 }
 
 

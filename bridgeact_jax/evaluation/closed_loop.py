@@ -70,6 +70,7 @@ def act(
     keys: jax.Array,
     *,
     use_cloud: bool,
+    use_guidance: bool = True,
     sample_steps: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Targets for the next control steps.
@@ -77,6 +78,7 @@ def act(
     Args:
       clouds: (B, M, 3) metres, base frame; ignored without `use_cloud`.
       keys: (B,) typed PRNG keys.
+      use_guidance: False withholds the guidance.
 
     Returns:
       base-frame position (B, H, 3), rotation (B, H, 4) and gripper (B, H), 1 = open. Row h is the
@@ -98,6 +100,7 @@ def act(
         observation,
         split[:, 1],
         use_cloud=use_cloud,
+        use_guidance=use_guidance,
         sample_steps=sample_steps,
     )
     return jax.vmap(absolute)(chunks, origin, facing)

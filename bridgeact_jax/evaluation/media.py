@@ -18,15 +18,9 @@ class Media(NamedTuple):
     success: bool | None = None
 
 
-def animation(
-    caption: str,
-    frames: Sequence[np.ndarray],
-    *,
-    frames_per_second: float,
-    group: str = "",
-    success: bool | None = None,
-    quality: int = 60,
-) -> Media:
+def encode(
+    frames: Sequence[np.ndarray], *, frames_per_second: float, quality: int = 60
+) -> bytes:
     """An endless animated WebP of `frames`, each (height, width, 3) uint8."""
     pictures = [Image.fromarray(frame) for frame in frames]
     buffer = io.BytesIO()
@@ -40,4 +34,4 @@ def animation(
         quality=quality,
         method=3,
     )
-    return Media(caption, buffer.getvalue(), "image/webp", group, success)
+    return buffer.getvalue()

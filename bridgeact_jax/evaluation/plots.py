@@ -1,13 +1,13 @@
-"""Success rates drawn as inline SVG; colours come from the page's CSS (classes s0..s5)."""
+"""Figures drawn as inline SVG; colours come from the page's CSS (classes s0 to s9)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 318, 210
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 26, 40
-COLOURS = 6
+COLOURS = 10
 
 
 class Point(NamedTuple):
@@ -29,14 +29,23 @@ def interval_bar(rate: float, low: float, high: float, colour: int) -> str:
     )
 
 
-def line_panel(title: str, axis: str, series: Sequence[tuple[str, int, Sequence[Point]]]) -> str:
-    """Success (0 to 100 %) against `axis`; `series` are (name, colour, points)."""
+def line_panel(
+    title: str,
+    axis: str,
+    series: Sequence[tuple[str, int, Sequence[Point]]],
+    ticks: Mapping[float, str] | None = None,
+) -> str:
+    """Success (0 to 100 %) against `axis`; `series` are (name, colour, points).
+
+    `ticks` are the words for values of `axis` that do not speak for themselves.
+    """
     values = sorted({point.x for _, _, points in series for point in points})
-    largest = max(values) or 1.0
+    smallest = min(0.0, values[0])
+    extent = max(values[-1] - smallest, 1e-9)
     plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def x_of(value: float, shift: int = 0) -> float:
-        return LEFT + 10 + (plot_width - 20) * value / largest + 2 * shift
+        return LEFT + 10 + (plot_width - 20) * (value - smallest) / extent + 2 * shift
 
     def y_of(rate: float) -> float:
         return TOP + plot_height * (1 - rate)
@@ -57,7 +66,7 @@ def line_panel(title: str, axis: str, series: Sequence[tuple[str, int, Sequence[
         last = x_of(value)
         parts.append(
             f'<text class="tick" x="{last:.1f}" y="{HEIGHT - BOTTOM + 16}" '
-            f'text-anchor="middle">{value:g}</text>'
+            f'text-anchor="middle">{escape(ticks[value]) if ticks else f"{value:g}"}</text>'
         )
     parts.append(
         f'<text class="tick" x="{LEFT + plot_width / 2}" y="{HEIGHT - 6}" '
@@ -110,6 +119,41 @@ def dot_panel(title: str, rows: Sequence[tuple[str, int, Point]]) -> str:
             f"<title>{point.rate:.0%} ({point.low:.0%} to {point.high:.0%})</title></circle></g>"
         )
     return _svg(width, height, title, parts)
+
+
+def stacked_panel(rows: Sequence[tuple[str, Sequence[tuple[str, int, int]], int]]) -> str:
+    """One bar per row, of parts laid end to end; `rows` are (name, parts, total).
+
+    Parts are (name, colour, count), and `total` is what the whole width stands for.
+    """
+    names = max((len(name) for name, _, _ in rows), default=0)
+    left, width, step = min(20 + 6.6 * names, 260), 720, 22
+    span = width - left - 60
+    parts = []
+    for row, (name, pieces, total) in enumerate(rows):
+        y, x = step * row, left
+        parts.append(
+            f'<text class="label" x="{left - 12:.1f}" y="{y + 15:.1f}" text-anchor="end">'
+            f'{escape(name)}</text><rect class="track" x="{left}" y="{y + 3}" '
+            f'width="{span}" height="16" rx="2"/>'
+        )
+        for piece, colour, count in pieces:
+            length = span * count / total if total else 0.0
+            parts.append(
+                f'<g class="s{colour % COLOURS}"><rect class="piece" x="{x:.1f}" y="{y + 3}" '
+                f'width="{length:.1f}" height="16"><title>{escape(name)}: {count} '
+                f"{escape(piece)}</title></rect></g>"
+            )
+            if length > 16:
+                parts.append(
+                    f'<text class="count" x="{x + length / 2:.1f}" y="{y + 15}" '
+                    f'text-anchor="middle">{count}</text>'
+                )
+            x += length
+        parts.append(
+            f'<text class="tick" x="{width - 52}" y="{y + 15}">of {total}</text>'
+        )
+    return _svg(width, step * len(rows) + 4, "counts", parts)
 
 
 def legend(names: Sequence[tuple[str, int]]) -> str:

@@ -43,11 +43,17 @@ class SplinePolicy:
 
 
 @cache
-def _compiled(checkpoint: str, use_cloud: bool):
+def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool):
     _, model, *saved = load_expert(checkpoint)
     # Where everything else of the rollouts is, which need not be where checkpoints are loaded.
     params, normalizer = jax.tree.map(jax.numpy.asarray, jax.device_get(saved))
-    act = partial(closed_loop.act, model, use_cloud=use_cloud, sample_steps=SAMPLE_STEPS)
+    act = partial(
+        closed_loop.act,
+        model,
+        use_cloud=use_cloud,
+        use_guidance=use_guidance,
+        sample_steps=SAMPLE_STEPS,
+    )
     return jax.jit(act), params, normalizer
 
 
@@ -55,7 +61,8 @@ class ExpertPolicy:
     """The action expert in closed loop; `checkpoint` is the workdir of a training run.
 
     A new chunk is sampled every `EXECUTE` control steps and after each gripper event. A row's
-    result depends on its own key, plan and cloud only.
+    result depends on its own key, plan and cloud only. Without `use_guidance` the plan is never
+    shown, and the policy goes by cloud and arm alone.
     """
 
     def __init__(
@@ -66,8 +73,10 @@ class ExpertPolicy:
         keys: jax.Array,
         *,
         use_cloud: bool,
+        use_guidance: bool = True,
     ):
-        self._act, self._params, self._normalizer = _compiled(checkpoint, use_cloud)
+        compiled = _compiled(checkpoint, use_cloud, use_guidance)
+        self._act, self._params, self._normalizer = compiled
         batched = jax.tree.map(lambda *x: np.stack(x), *plans)
         width = np.array([o.gripper_width for o in observations], np.float32)
         self._state = closed_loop.start(batched, width)

@@ -5,78 +5,163 @@ from these alone and the batch is always padded to the same size, so that neithe
 episodes nor that of the processes changes it.
 """
 
-import dataclasses
-import os
+import time
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from bridgeact_jax.errors import UserError
-from bridgeact_jax.evaluation.drawing import draw_scene
+from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.policies import ExpertPolicy, SplinePolicy
 from bridgeact_jax.geometry.guidance import Waypoints
-from bridgeact_jax.planning.oracle import oracle_plan
-from bridgeact_jax.sim.cameras import camera_poses
+from bridgeact_jax.planning.oracle import calibration_offset, oracle_plan
 from bridgeact_jax.sim.environment import Environment, Observation
-from bridgeact_jax.sim.follower import guidance_of, pad
+from bridgeact_jax.sim.follower import pad
 
 BATCH = 20
-POLICIES = ("expert", "expert_blind", "spline")
-ABLATIONS = ("none", "shuffled_guidance", "empty_cloud")
-FRAMES_EVERY = 2  # control steps between recorded pictures
-
-
-@dataclasses.dataclass(frozen=True)
-class Condition:
-    """What is evaluated. Noises in metres; `checkpoint` is the workdir of a training run.
-
-    `shuffled_guidance` gives each episode another episode's plan; `empty_cloud` shows no points.
-    """
-
-    policy: str
-    checkpoint: str | None = None
-    planner: str = "oracle"
-    waypoint_noise: float = 0.0
-    depth_noise: float = 0.0
-    ablation: str = "none"
-    seed: int = 0
+PARTS = ("physics", "rays", "policy", "rest")  # of the time
 
 
 class Job(NamedTuple):
-    """A batch of episodes of one task under one condition; the first `film` are filmed."""
+    """At most `BATCH` episodes (task, number) under one condition; no two jobs share a `name`."""
 
+    name: str
     condition: Condition
-    task: str
-    episodes: tuple[int, ...]
-    film: int
-    rendered: bool
+    episodes: tuple[tuple[str, int], ...]
 
 
 class Outcome(NamedTuple):
-    """A job's records, as `statistics.summarise` wants them, and the frames of those filmed."""
+    """What became of a job's episodes, in order.
 
-    job: Job
+    records: as `statistics.summarise` wants them. commands: (T, 8) for each episode, position m,
+    rotation wxyz and gripper of every control step. seconds: {part of `PARTS`: seconds}.
+    """
+
     records: list[dict]
-    frames: list[list[np.ndarray]]
+    commands: list[np.ndarray]
+    seconds: dict[str, float]
 
 
-def jobs_of(
-    condition: Condition, tasks: list[str], episodes: int, film: int = 0, rendered: bool = False
-) -> list[Job]:
-    """The batches that make up a condition, `episodes` of each task."""
+class Clock:
+    """Adds up the seconds spent in each part; what is in none of them is the rest."""
+
+    def __init__(self):
+        self._start = time.perf_counter()
+        self._spent = dict.fromkeys(PARTS[:-1], 0.0)
+        self._inner = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Seconds in this block belong to `name`, but for those of blocks inside it."""
+        start, outer, self._inner = time.perf_counter(), self._inner, 0.0
+        yield
+        spent = time.perf_counter() - start
+        self._spent[name] += spent - self._inner
+        self._inner = outer + spent
+
+    def seconds(self) -> dict[str, float]:
+        """{part: seconds} since this clock was made."""
+        total = time.perf_counter() - self._start
+        return {**self._spent, "rest": total - sum(self._spent.values())}
+
+
+def jobs_of(label: str, condition: Condition, episodes: list[tuple[str, int]]) -> list[Job]:
+    """The episodes (task, number) in batches, in order, named after `label`."""
     return [
-        Job(
-            condition,
-            task,
-            tuple(range(first, min(first + BATCH, episodes))),
-            min(max(0, film - first), BATCH),
-            rendered,
-        )
-        for task in tasks
-        for first in range(0, episodes, BATCH)
+        Job(f"{label}_{first:05d}", condition, tuple(episodes[first : first + BATCH]))
+        for first in range(0, len(episodes), BATCH)
     ]
+
+
+def run_job(job: Job) -> Outcome:
+    """Run a batch of episodes to their ends."""
+    clock, condition = Clock(), job.condition
+    count = len(job.episodes)
+    envs = [environment(condition, task) for task, _ in job.episodes]
+    observations, plans = [], []
+    for env, (_, episode) in zip(envs, job.episodes, strict=True):
+        observations.append(env.reset(condition.seed, episode))
+        plans.append(plan_of(env, condition, episode))
+    with clock.part("policy"):
+        policy = _policy(condition, *map(_padded, (job.episodes, plans, observations)))
+    active = np.arange(BATCH) < count
+    commands: list[list[np.ndarray]] = [[] for _ in envs]
+
+    def cloud_of(i: int) -> np.ndarray | None:
+        with clock.part("rays"):
+            seen = active[i] and not condition.blinded
+            return cloud(envs[i], condition, job.episodes[i][1]) if seen else None
+
+    while active.any():
+        with clock.part("policy"):
+            position, rotation, gripper = policy.targets(_padded(observations), cloud_of)
+        for i in np.flatnonzero(active):
+            command = np.concatenate([position[i], rotation[i], gripper[i : i + 1]])
+            commands[i].append(command.astype(np.float64))
+            with clock.part("physics"):
+                observations[i] = act(envs[i], commands[i][-1])
+            active[i] = not envs[i].done
+        active &= ~policy.finished()
+    records = [
+        {
+            "task": task,
+            "seed": condition.seed,
+            "episode": episode,
+            "success": env.success,
+            "valid": env.valid,
+            "failure_kind": env.failure_kind,
+            "wrong_object": env.wrong_object,
+            "subgoals": env.subgoals,
+            "steps": env.steps,
+        }
+        for env, (task, episode) in zip(envs, job.episodes, strict=True)
+    ]
+    return Outcome(records, [np.array(rows) for rows in commands], clock.seconds())
+
+
+def _padded(rows: Sequence) -> list:
+    """The rows of a batch, filled up with the last."""
+    return [*rows, *[rows[-1]] * (BATCH - len(rows))]
+
+
+def environment(condition: Condition, task: str) -> Environment:
+    """The task in the condition's world."""
+    return Environment(task, arm=condition.arm, disturbance=condition.world)
+
+
+def act(env: Environment, command: np.ndarray) -> Observation:
+    """One control step to the (8,) command: position, rotation, gripper."""
+    return env.step(command[:3], command[3:7], float(command[7]))
+
+
+def cloud(env: Environment, condition: Condition, episode: int) -> np.ndarray:
+    """(M, 3) float16: the cloud that the policy sees in the episode `env` is in."""
+    offset = calibration_offset(_plan_key(env, condition, episode), condition.cloud_errors)
+    return (env.cloud() + offset).astype(np.float16) if offset.any() else env.cloud()
+
+
+def plan_of(env: Environment, condition: Condition, episode: int) -> Waypoints:
+    """The planner's answer, padded, for the episode `env` has been reset to."""
+    plan = pad(env.waypoints())
+    if condition.shuffled:
+        other = environment(condition, env.task.name)
+        other.reset(condition.seed, episode + 1)
+        start, plan = plan, pad(other.waypoints())
+        for column, own in zip(plan[:3], start[:3], strict=True):
+            column[0] = own[0]
+    return oracle_plan(
+        _plan_key(env, condition, episode),
+        plan,
+        condition.plan_errors,
+        camera=env.cameras[0][0],
+    )
+
+
+def _plan_key(env: Environment, condition: Condition, episode: int) -> jax.Array:
+    return jax.random.fold_in(_key(condition, env.task.name, episode), 0)
 
 
 def _key(condition: Condition, task: str, episode: int) -> jax.Array:
@@ -84,116 +169,20 @@ def _key(condition: Condition, task: str, episode: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(task.encode())), episode)
 
 
-def _plan(env: Environment, condition: Condition, task: str, episode: int) -> Waypoints:
-    """The planner's answer for the episode `env` has been reset to."""
-    truth = pad(env.waypoints())
-    if condition.ablation == "shuffled_guidance":
-        other = Environment(task)
-        other.reset(condition.seed, episode + 1)
-        wrong = pad(other.waypoints())
-        for mine, theirs in zip(truth[:3], wrong[:3], strict=True):
-            mine[1:] = theirs[1:]
-    return oracle_plan(
-        jax.random.fold_in(_key(condition, task, episode), 0),
-        truth,
-        waypoint_noise=condition.waypoint_noise,
-        depth_noise=condition.depth_noise,
-        camera=camera_poses()[0][0],
-    )
-
-
-class _Film:
-    """Frames of one episode: what the expert works with and, where it can be, a picture."""
-
-    def __init__(self, env: Environment, plan: Waypoints, rendered: bool):
-        self._env, self._rendered = env, rendered
-        self._plan = plan.position[: int(plan.count)]
-        self._curve = np.asarray(guidance_of(plan).position)
-        self._path: list[np.ndarray] = []
-        self.frames: list[np.ndarray] = []
-
-    def add(self, observation: Observation, *, keep: bool) -> None:
-        self._path.append(observation.position)
-        if keep:
-            frame = draw_scene(
-                self._env.cloud(),
-                self._plan,
-                self._curve,
-                np.array(self._path),
-                observation.gripper_width,
-            )
-            sides = [self._env.render(), frame] if self._rendered else [frame]
-            self.frames.append(np.concatenate(sides, axis=1))
-
-
-def run_job(job: Job) -> Outcome:
-    """Run a batch of episodes to their ends."""
-    condition = job.condition
-    padded = [*job.episodes, *[job.episodes[-1]] * (BATCH - len(job.episodes))]
-    envs = [Environment(job.task) for _ in padded]
-    observations = [
-        env.reset(condition.seed, episode) for env, episode in zip(envs, padded, strict=True)
-    ]
-    plans = [
-        _plan(env, condition, job.task, episode)
-        for env, episode in zip(envs, padded, strict=True)
-    ]
+def _policy(
+    condition: Condition,
+    episodes: list[tuple[str, int]],
+    plans: list[Waypoints],
+    observations: list[Observation],
+) -> SplinePolicy | ExpertPolicy:
     if condition.policy == "spline":
-        policy = SplinePolicy(plans)
-    else:
-        keys = jax.numpy.stack(
-            [jax.random.fold_in(_key(condition, job.task, e), 1) for e in padded]
-        )
-        use_cloud = condition.policy == "expert"
-        policy = ExpertPolicy(
-            condition.checkpoint, plans, observations, keys, use_cloud=use_cloud
-        )
-    active = np.arange(BATCH) < len(job.episodes)
-    films = [
-        _Film(envs[i], plans[i], job.rendered) for i in range(min(job.film, len(job.episodes)))
-    ]
-
-    def cloud_of(i: int) -> np.ndarray | None:
-        return envs[i].cloud() if active[i] and condition.ablation != "empty_cloud" else None
-
-    step = 0
-    while active.any():
-        for i, film in enumerate(films):
-            if active[i]:
-                film.add(observations[i], keep=step % FRAMES_EVERY == 0)
-        position, rotation, gripper = policy.targets(observations, cloud_of)
-        for i in np.flatnonzero(active):
-            observations[i] = envs[i].step(position[i], rotation[i], float(gripper[i]))
-            active[i] = not envs[i].done
-        active &= ~policy.finished()
-        step += 1
-    records = [
-        {
-            "task": job.task,
-            "seed": condition.seed,
-            "episode": episode,
-            "success": env.success,
-            "valid": env.valid,
-            "failure_kind": env.failure_kind,
-            "wrong_object": env.wrong_object,
-            "steps": env.steps,
-        }
-        for env, episode in zip(envs, job.episodes, strict=False)
-    ]
-    return Outcome(job, records, [film.frames for film in films])
-
-
-def can_render() -> str | None:
-    """None if pictures can be made here, else what to do about it."""
-    try:
-        env = Environment("lift")
-        env.reset(0, 0)
-        env.render(64, 48)
-    except UserError as error:
-        return str(error)
-    return None
-
-
-def default_workers() -> int:
-    """One process a core, at most 8."""
-    return min(len(os.sched_getaffinity(0)), 8)
+        return SplinePolicy(plans)
+    keys = [jax.random.fold_in(_key(condition, *one), 1) for one in episodes]
+    return ExpertPolicy(
+        condition.checkpoint,
+        plans,
+        observations,
+        jax.numpy.stack(keys),
+        use_cloud=condition.sees_clouds,
+        use_guidance=condition.policy != "cloud_only",
+    )

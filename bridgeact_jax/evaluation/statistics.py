@@ -31,30 +31,23 @@ def succeeded(episode: Mapping) -> bool:
 
 
 def summarise(
-    episodes: Iterable[Mapping],
-    *,
-    horizons: Mapping[str, str],
-    policy: str,
-    planner: str,
-    suite: str,
-    seed: int,
-    waypoint_noise: float,
-    depth_noise: float,
-    checkpoint: str | None,
+    episodes: Iterable[Mapping], *, horizons: Mapping[str, str], settings: Mapping
 ) -> dict:
     """The content of `results.json`.
 
     Args:
       episodes: records with `task`, `success`, `failure_kind` (None where it succeeded),
-        `wrong_object` and `valid`; the order does not matter.
+        `wrong_object`, `valid`, `subgoals` ({name: reached}) and, if failures have been
+        attributed, `cause`; the order does not matter.
       horizons: {task: short, middle or long}; tasks are reported in this order, those without
         episodes left out.
-      waypoint_noise, depth_noise: standard deviations in metres.
+      settings: what was evaluated; comes first.
 
     Returns:
-      The settings, `tasks` (per task counts, rates, `ci95`, `failures` by kind, `wrong_object`,
-      `wrong_object_rate`, `invalid`) and `summary` (success rate over all episodes of a horizon,
-      None without episodes).
+      The settings, `tasks` (per task counts, rates, `ci95`, `subgoals` reached by name,
+      `subgoal_share` (mean over episodes of the share reached), `failures` by kind,
+      `wrong_object`, `wrong_object_rate`, `invalid`, and `causes` of failures if any has one) and
+      `summary` (success rate over all episodes of a horizon, None without episodes).
     """
     by_task: dict[str, list[Mapping]] = {task: [] for task in horizons}
     for episode in episodes:
@@ -67,17 +60,7 @@ def summarise(
         parts = [task for task in tasks.values() if task["horizon"] == horizon]
         total = sum(task["episodes"] for task in parts)
         summary[horizon] = sum(task["successes"] for task in parts) / total if total else None
-    return {
-        "policy": policy,
-        "planner": planner,
-        "suite": suite,
-        "seed": seed,
-        "waypoint_noise": waypoint_noise,
-        "depth_noise": depth_noise,
-        "checkpoint": checkpoint,
-        "tasks": tasks,
-        "summary": summary,
-    }
+    return {**settings, "tasks": tasks, "summary": summary}
 
 
 def _summarise_task(horizon: str, episodes: list[Mapping]) -> dict:
@@ -85,18 +68,22 @@ def _summarise_task(horizon: str, episodes: list[Mapping]) -> dict:
     successes = sum(map(succeeded, episodes))
     wrong = sum(bool(episode["wrong_object"]) for episode in episodes)
     failures = Counter(
-        "invalid" if not episode["valid"] else episode["failure_kind"] or "unknown"
-        for episode in episodes
-        if not succeeded(episode)
+        episode["failure_kind"] or "unknown" for episode in episodes if not succeeded(episode)
     )
-    return {
+    causes = Counter(episode["cause"] for episode in episodes if episode.get("cause"))
+    names = list(episodes[0]["subgoals"])
+    reached = {name: sum(episode["subgoals"][name] for episode in episodes) for name in names}
+    result = {
         "horizon": horizon,
         "episodes": total,
         "successes": successes,
         "success_rate": successes / total,
         "ci95": list(wilson(successes, total)),
+        "subgoals": reached,
+        "subgoal_share": sum(reached.values()) / (total * len(names)) if names else None,
         "failures": dict(sorted(failures.items())),
         "wrong_object": wrong,
         "wrong_object_rate": wrong / total,
         "invalid": sum(not episode["valid"] for episode in episodes),
     }
+    return {**result, "causes": dict(sorted(causes.items()))} if causes else result

@@ -1,0 +1,144 @@
+"""What is evaluated: a policy, and how far plan, world and sensors depart from the ideal."""
+
+import dataclasses
+
+from absl import flags
+
+from bridgeact_jax.errors import UsageError, nearest
+from bridgeact_jax.planning.oracle import EXACT, PlannerErrors
+from bridgeact_jax.sim.arms import ARMS, find_arm
+from bridgeact_jax.sim.disturbances import CALM, Disturbance
+
+POLICIES = ("expert", "expert_blind", "cloud_only", "spline")
+SEES_CLOUDS = ("expert", "cloud_only")
+ABLATIONS = ("none", "shuffled_guidance", "empty_cloud")
+AIDS = ("none", "plan", "plan_and_sight")
+Value = float | int | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """What is evaluated; `checkpoint` is the workdir of a training run.
+
+    `shuffled_guidance` gives each episode another episode's plan; `empty_cloud` shows no points.
+    `aid` takes the fault from the plan, or from plan and clouds, to find out whose a failure was.
+    """
+
+    policy: str
+    checkpoint: str | None = None
+    planner: str = "oracle"
+    arm: str = "panda"
+    errors: PlannerErrors = EXACT
+    disturbance: Disturbance = CALM
+    ablation: str = "none"
+    seed: int = 0
+    aid: str = "none"
+
+    @property
+    def axes(self) -> dict[str, Value]:
+        """The axes that are not off, with their values."""
+        return {
+            axis.name: value
+            for part in (self.errors, self.disturbance)
+            for axis in dataclasses.fields(part)
+            if (value := getattr(part, axis.name)) != axis.default
+        }
+
+    @property
+    def sees_clouds(self) -> bool:
+        """Whether the policy looks at a cloud."""
+        return self.policy in SEES_CLOUDS
+
+    @property
+    def plan_errors(self) -> PlannerErrors:
+        """The planner's errors, none where it is aided."""
+        return self.errors if self.aid == "none" else EXACT
+
+    @property
+    def cloud_errors(self) -> PlannerErrors:
+        """Those of the planner's errors that the clouds share."""
+        return EXACT if self.aid == "plan_and_sight" else self.errors
+
+    @property
+    def world(self) -> Disturbance:
+        """The disturbance, with clouds as they should be where sight is aided."""
+        if self.aid != "plan_and_sight":
+            return self.disturbance
+        sensing = [axis for axis in dataclasses.fields(CALM) if axis.metadata["sensing"]]
+        calm = {axis.name: axis.default for axis in sensing}
+        return dataclasses.replace(self.disturbance, **calm)
+
+    @property
+    def plan_can_fail(self) -> bool:
+        """Whether exact waypoints would change anything."""
+        return self.plan_errors != EXACT or self.shuffled
+
+    @property
+    def sight_can_fail(self) -> bool:
+        """Whether faultless clouds would change anything."""
+        faults = self.world != dataclasses.replace(self, aid="plan_and_sight").world
+        return self.sees_clouds and (faults or self.cloud_errors.calibration > 0 or self.blinded)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether each episode gets another episode's plan."""
+        return self.ablation == "shuffled_guidance" and self.aid == "none"
+
+    @property
+    def blinded(self) -> bool:
+        """Whether clouds are shown without points."""
+        return self.ablation == "empty_cloud" and self.aid != "plan_and_sight"
+
+    def with_axis(self, name: str, value: Value) -> "Condition":
+        """The condition with one axis, or the arm, set to `value`."""
+        if name == "arm":
+            return dataclasses.replace(self, arm=value)
+        part = "errors" if hasattr(EXACT, name) else "disturbance"
+        changed = dataclasses.replace(getattr(self, part), **{name: value})
+        return dataclasses.replace(self, **{part: changed})
+
+
+AXES = {axis.name: axis for part in (EXACT, CALM) for axis in dataclasses.fields(part)}
+SWEEPS = {name: axis.metadata["sweep"] for name, axis in AXES.items()} | {"arm": tuple(ARMS)}
+
+
+def sweep(condition: Condition, name: str) -> dict[str, Condition]:
+    """{label: condition} for every value of the axis `name`.
+
+    Raises UsageError for an unknown axis.
+    """
+    if name not in SWEEPS:
+        raise UsageError(f"evaluate: unknown --sweep '{name}': {nearest(name, SWEEPS)}")
+    return {f"{name}={value}": condition.with_axis(name, value) for value in SWEEPS[name]}
+
+
+def define_flags() -> None:
+    """A flag for every axis and for the arm."""
+    for name, axis in AXES.items():
+        default, text = axis.default, axis.metadata["help"]
+        if isinstance(default, str):
+            flags.DEFINE_enum(name, default, axis.metadata["sweep"], text)
+        elif isinstance(default, int):
+            flags.DEFINE_integer(name, default, text)
+        else:
+            flags.DEFINE_float(name, default, text)
+    flags.DEFINE_string("arm", "panda", f"the robot: {', '.join(ARMS)}")
+
+
+def condition_of(args: flags.FlagValues) -> Condition:
+    """The condition that the flags describe. Raises UsageError for values out of range."""
+
+    def part(default):
+        names = [axis.name for axis in dataclasses.fields(default)]
+        return type(default)(**{name: args[name].value for name in names})
+
+    return Condition(
+        policy=args.policy,
+        checkpoint=None if args.policy == "spline" else args.checkpoint,
+        planner=args.planner,
+        arm=find_arm(args.arm).name,
+        errors=part(EXACT),
+        disturbance=part(CALM),
+        ablation=args.ablation,
+        seed=args.seed,
+    )

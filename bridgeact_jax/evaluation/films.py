@@ -1,0 +1,98 @@
+"""Episodes filmed by sending their commands again: what the policy worked with, and a picture."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bridgeact_jax.errors import UserError
+from bridgeact_jax.evaluation.conditions import Condition
+from bridgeact_jax.evaluation.drawing import draw_scene
+from bridgeact_jax.evaluation.files import write_bytes
+from bridgeact_jax.evaluation.kept import VIDEOS
+from bridgeact_jax.evaluation.media import Media, encode
+from bridgeact_jax.evaluation.rollouts import act, cloud, environment, plan_of
+from bridgeact_jax.evaluation.statistics import succeeded
+from bridgeact_jax.sim.environment import Environment
+from bridgeact_jax.sim.follower import guidance_of
+
+FRAMES = 40  # of a video, at most
+CONTROL_RATE = 10  # Hz
+
+
+class Film(NamedTuple):
+    """An episode to film: its record and (T, 8) commands, for the file `name`."""
+
+    out: Path
+    name: str
+    label: str
+    condition: Condition
+    record: dict
+    commands: np.ndarray
+    rendered: bool
+
+
+def choose(records: list[dict], number: int) -> list[int]:
+    """Indices of the first `number` failures and the first `number` successes of each task."""
+    taken: dict[tuple[str, bool], int] = {}
+    chosen = []
+    for index, record in enumerate(records):
+        kind = record["task"], succeeded(record)
+        taken[kind] = taken.get(kind, 0) + 1
+        if taken[kind] <= number:
+            chosen.append(index)
+    return chosen
+
+
+def film(order: Film) -> Media:
+    """The video, from its file if it has been made before, else made and kept there."""
+    record = order.record
+    path = order.out / VIDEOS / f"{order.name}.webp"
+    if not path.exists():
+        every = max(1, -(-len(order.commands) // FRAMES))
+        frames = _frames(order, every)
+        write_bytes(path, encode(frames, frames_per_second=CONTROL_RATE / every))
+    kind = record["failure_kind"] or "success"
+    blame = f", blame: {record['cause']}" if record.get("cause") else ""
+    return Media(
+        f"{record['task']}, episode {record['episode']}: {kind}{blame}".replace("_", " "),
+        path.read_bytes(),
+        "image/webp",
+        order.label,
+        succeeded(record),
+    )
+
+
+def _frames(order: Film, every: int) -> list[np.ndarray]:
+    condition, episode = order.condition, order.record["episode"]
+    env = environment(condition, order.record["task"])
+    observation = env.reset(condition.seed, episode)
+    plan = plan_of(env, condition, episode)
+    waypoints, curve = plan.position[: int(plan.count)], np.asarray(guidance_of(plan).position)
+    path, frames = [], []
+    for step in range(len(order.commands) + 1):
+        path.append(observation.position)
+        if step % every == 0 or step == len(order.commands):
+            drawn = draw_scene(
+                cloud(env, condition, episode),
+                waypoints,
+                curve,
+                np.array(path),
+                observation.gripper_width,
+            )
+            sides = [env.render(), drawn] if order.rendered else [drawn]
+            frames.append(np.concatenate(sides, axis=1))
+        if step < len(order.commands):
+            observation = act(env, order.commands[step])
+    return frames
+
+
+def can_render() -> str | None:
+    """None if pictures can be made here, else what to do about it."""
+    try:
+        env = Environment("lift")
+        env.reset(0, 0)
+        env.render(64, 48)
+    except UserError as error:
+        return str(error)
+    return None
