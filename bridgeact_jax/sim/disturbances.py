@@ -53,17 +53,12 @@ class Disturbance:
 
     def __post_init__(self) -> None:
         for axis in fields(self):
-            value = getattr(self, axis.name)
-            if isinstance(axis.default, int):
-                if not isinstance(value, int) or value < 0:
-                    raise UsageError(f"{axis.name}={value}: must be a whole number, 0 or more")
-            elif not 0 <= abs(value) < float("inf"):
-                raise UsageError(f"{axis.name}={value}: must be a finite number")
-            elif value < 0 and not axis.name.startswith("camera_"):
-                raise UsageError(f"{axis.name}={value}: must not be negative")
-        for name, limit in _MAXIMUM.items():
-            if abs(getattr(self, name)) > limit:
-                raise UsageError(f"{name}={getattr(self, name)}: at most {limit:g}")
+            value, most = getattr(self, axis.name), _MAXIMUM[axis.name]
+            whole = isinstance(axis.default, int)
+            least = -most if axis.name.startswith("camera_") else 0
+            if not isinstance(value, int if whole else int | float) or not least <= value <= most:
+                kind = "a whole number" if whole else "a number"
+                raise UsageError(f"{axis.name}={value}: must be {kind} from {least:g} to {most:g}")
 
     @property
     def eventful(self) -> bool:
@@ -72,7 +67,7 @@ class Disturbance:
 
 
 _MAXIMUM = {
-    "holes": 0.95, "camera_turn": 0.8, "camera_shift": 0.3, "target_speed": 0.1,
-    "obstacle": 1, "distractors": 4, "latency": 10,
+    "sensor_noise": 0.1, "holes": 0.95, "quantisation": 0.1, "points": 2048, "camera_turn": 0.8,
+    "camera_shift": 0.3, "target_speed": 0.1, "obstacle": 1, "distractors": 4, "latency": 10,
 }
 CALM = Disturbance()

@@ -2,6 +2,7 @@
 
 import copy
 import zlib
+from collections import deque
 from typing import NamedTuple
 
 import mujoco
@@ -12,6 +13,8 @@ from bridgeact_jax.sim import cameras, kinematics, scene
 from bridgeact_jax.sim.arms import find_arm
 from bridgeact_jax.sim.book import Book
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
+from bridgeact_jax.sim.events import Events, clutter_names
+from bridgeact_jax.sim.sensing import measured
 from bridgeact_jax.sim.tasks import find_task
 from bridgeact_jax.sim.tasks.base import Step, tool_down
 from bridgeact_jax.sim.world import World
@@ -48,7 +51,8 @@ class Environment:
     """A task's episodes, one at a time.
 
     Success is judged on physics alone. An episode ends at success, at the time limit, when the tool
-    leaves the safe region, or when the physics or a command is not finite. Several environments of
+    leaves the safe region or the robot strikes an obstacle, or when the physics or a command is not
+    finite. Several environments of
     a process share their inverse kinematics: use processes, not threads, to run them at once.
 
     Attributes:
@@ -60,13 +64,16 @@ class Environment:
       world: the physics as tasks see it.
       cameras: this episode's depth cameras, see `cameras.camera_poses`; the first is the planner's.
       valid: False once the physics has diverged.
+      scene: arguments of `scene.load` for its model.
       steps: control steps so far.
+      events: what disturbs the world in this episode; None in a calm one.
     """
 
     def __init__(self, task: str, *, arm: str = "panda", disturbance: Disturbance = CALM):
         """`task` and `arm` are names; raises `UsageError` where there is none such."""
         self.task, self.arm, self.disturbance = find_task(task), find_arm(arm), disturbance
-        self.model = copy.copy(scene.load(task, arm))
+        self.scene = (task, arm, disturbance.distractors, disturbance.obstacle)
+        self.model = copy.copy(scene.load(*self.scene))
         self.data = mujoco.MjData(self.model)
         self.world = World(self.model, self.data)
         self._ik = kinematics.shared(arm)
@@ -82,15 +89,26 @@ class Environment:
         self._key = (stream, self.task.name, seed, episode)
         self.layout = self.task.draw(episode_rng(*self._key))
         self.instruction = self.task.instruction(self.layout)
-        _, *rest = self._key
-        self.cameras = cameras.jittered_poses(episode_rng(f"cameras/{stream}", *rest))
+        self.cameras = cameras.jittered_poses(
+            self._rng("cameras"), turn=self.disturbance.camera_turn,
+            shift=self.disturbance.camera_shift,
+        )
         self.steps, self.valid, self._fault = 0, True, None
         self._place()
+        self.events = None
+        if self.disturbance.eventful:
+            self.events = Events(
+                self.disturbance, self.task, self.layout, self.world, self.plan(), self._rng
+            )
+            mujoco.mj_forward(self.model, self.data)
+        clutter = clutter_names(self.disturbance.distractors)
         self.book = Book(
-            self.world, targets=self.task.targets, distractors=tuple(self.task.twins),
+            self.world, targets=self.task.targets, distractors=(*self.task.twins, *clutter),
             subgoals=self.task.subgoals, grasps=self.task.grasps, period=CONTROL_PERIOD,
         )
-        return self._observe()
+        start = self._observe()
+        self._commands = deque([(start.position, start.rotation, 1.0)] * self.disturbance.latency)
+        return start
 
     def step(self, position: np.ndarray, rotation: np.ndarray, gripper: float) -> Observation:
         """One control step (0.1 s) towards a tool pose in the base frame; gripper 1 = open.
@@ -109,11 +127,13 @@ class Environment:
             if not over:
                 self._fault = "not_finite"
             return self._observe()
+        self._commands.append((position, rotation / size, gripper))
+        position, rotation, gripper = self._commands.popleft()
         if gripper > OPEN_ABOVE:
             self.world.gripper_open = True
         elif gripper < CLOSE_BELOW:
             self.world.gripper_open = False
-        self._drive(*self._limit(position, rotation / size))
+        self._drive(*self._limit(position, rotation))
         if any(self.data.warning[warning].number for warning in _WARNINGS):
             self._fault, self.valid = "diverged", False
         elif not over:
@@ -123,8 +143,12 @@ class Environment:
     @property
     def done(self) -> bool:
         """Whether the episode has ended."""
-        over = self.time > self.task.time_limit - 1e-9
-        return self.success or self._fault is not None or over
+        return self.ended or self.time > self.task.time_limit - 1e-9
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended otherwise than by the time limit."""
+        return self.success or self._fault is not None
 
     @property
     def time(self) -> float:
@@ -160,10 +184,11 @@ class Environment:
 
         A function of the episode, the step and the physics only.
         """
-        stream, *rest = self._key
-        rng = episode_rng(f"cloud/{stream}", *rest, self.steps)
+        sensor = self._rng("sensor", self.steps)
         return cameras.cloud(
-            self.model, self.data, self.cameras, self._is_object, self._table, rng, CLOUD_POINTS
+            self.model, self.data, self.cameras, self._is_object, self._table,
+            self._rng("cloud", self.steps), CLOUD_POINTS, distinct=self.disturbance.points,
+            measure=lambda points, pose: measured(points, pose, self.disturbance, sensor),
         )
 
     def plan(self) -> list[Step]:
@@ -190,9 +215,20 @@ class Environment:
         """A picture (height, width, 3) uint8; a `UserError` says how to get graphics if need be."""
         from bridgeact_jax.sim import rendering
 
-        return rendering.picture(self.task.name, self.arm.name, self.world, width, height)
+        return rendering.picture(self.scene, self.world, width, height)
+
+    def rgbd(self, size: int = 240) -> tuple[np.ndarray, np.ndarray]:
+        """Colour and depth pictures of `cameras`, undisturbed; see `rendering.rgbd`."""
+        from bridgeact_jax.sim import rendering
+
+        return rendering.rgbd(self.scene, self.world, self.cameras, size)
 
     # ---- inside -------------------------------------------------------------------------------
+
+    def _rng(self, name: str, *numbers: int) -> np.random.Generator:
+        """The episode's generator for what is called `name`."""
+        stream, *rest = self._key
+        return episode_rng(f"{name}/{stream}", *rest, *numbers)
 
     def _place(self) -> None:
         """The state at the start of the layout."""
@@ -251,6 +287,8 @@ class Environment:
         ctrl[n] = self.arm.finger_range if self.world.gripper_open else 0.0
         for targets in path:
             ctrl[:n] = targets
+            if self.events is not None:
+                self.events.substep(scene.TIMESTEP)
             mujoco.mj_step(model, data)
         mujoco.mj_kinematics(model, data)
 
@@ -258,5 +296,6 @@ class Environment:
         self.book.watch(self.world)
         self.book.record(self.task.judge(self.world, self.layout, self.book))
         tool = self.world.tool
-        if not self.success and np.any((tool < SAFE_LOW) | (tool > SAFE_HIGH)):
+        struck = self.events is not None and self.events.struck
+        if not self.success and (struck or np.any((tool < SAFE_LOW) | (tool > SAFE_HIGH))):
             self._fault = "unsafe"

@@ -4,6 +4,7 @@ import copy
 import functools
 import os
 import sys
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -11,44 +12,114 @@ import numpy as np
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.sim import scene
 from bridgeact_jax.sim.arms import COLLISION_GROUP
+from bridgeact_jax.sim.cameras import FIELD_OF_VIEW, Pose
 from bridgeact_jax.sim.world import World
 
+MAX_DEPTH = 10.0  # metres; what is farther has depth 0
 _HELP = (
     "rendered pictures need a graphics library: on a server `apt install libegl1 libgl1`, "
     "elsewhere a display or MUJOCO_GL (physics, clouds and figures need none)"
 )
 
 
-@functools.lru_cache(maxsize=4)
-def _renderer(task: str, arm: str, width: int, height: int):
-    if sys.platform == "linux" and not {"MUJOCO_GL", "DISPLAY"} & os.environ.keys():
-        raise UserError(_HELP)
-    model = copy.copy(scene.load(task, arm, visual=True))
-    try:
-        renderer = mujoco.Renderer(model, height=height, width=width)
-    except Exception as error:  # what is raised depends on the missing library
-        raise UserError(f"{_HELP}: {error}") from error
+class Stage:
+    """A double of an environment's world in the detail that pictures need.
+
+    Args:
+      key: what `scene.load` needs, as `Environment.scene` has it.
+    """
+
+    def __init__(self, key: tuple):
+        self.model = copy.copy(scene.load(*key, visual=True))
+        self.data = mujoco.MjData(self.model)
+        self.option = mujoco.MjvOption()
+        self.option.geomgroup[COLLISION_GROUP] = 0
+        self.option.sitegroup[:] = 0
+
+    def follow(self, world: World) -> None:
+        """Take over a world's state, and the sizes, places and colours of its things."""
+        shown, data = self.data, world.data
+        _dress(self.model, world.model)
+        shown.qpos[:], shown.mocap_pos[:], shown.mocap_quat[:] = (
+            data.qpos, data.mocap_pos, data.mocap_quat
+        )
+        mujoco.mj_kinematics(self.model, shown)
+        mujoco.mj_camlight(self.model, shown)
+
+
+def overview() -> mujoco.MjvCamera:
+    """The camera of pictures and videos, from which table and arm are seen whole."""
     camera = mujoco.MjvCamera()
     camera.lookat, camera.distance = (0.40, 0.0, 0.19), 1.2
     camera.azimuth, camera.elevation = 145.0, -27.0
-    option = mujoco.MjvOption()
-    option.geomgroup[COLLISION_GROUP] = 0
-    option.sitegroup[:] = 0
-    return renderer, mujoco.MjData(model), camera, option
+    return camera
 
 
-def picture(task: str, arm: str, world: World, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) uint8 of the state of a task's world, in its sizes and colours."""
-    renderer, shown, camera, option = _renderer(task, arm, width, height)
-    model, data = renderer.model, world.data
-    _dress(model, world.model)
-    shown.qpos[:], shown.mocap_pos[:], shown.mocap_quat[:] = (
-        data.qpos, data.mocap_pos, data.mocap_quat
-    )
-    mujoco.mj_kinematics(model, shown)
-    mujoco.mj_camlight(model, shown)
-    renderer.update_scene(shown, camera, option)
+def picture(key: tuple, world: World, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8 of a world's state.
+
+    Args:
+      key: of its scene; see `Stage`.
+    """
+    stage, renderer = _renderer(key, width, height)
+    stage.follow(world)
+    renderer.update_scene(stage.data, overview(), stage.option)
     return renderer.render()
+
+
+def rgbd(
+    key: tuple, world: World, poses: Sequence[Pose], size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What depth cameras see: (n, size, size, 3) uint8 and depth (n, size, size) float32.
+
+    Depth is in metres along the optical axis, 0 where there is nothing within `MAX_DEPTH`. The
+    field of view is that of `cameras`, so that `intrinsics` unprojects it.
+    """
+    stage, renderer = _renderer(key, size, size, np.degrees(FIELD_OF_VIEW))
+    stage.follow(world)
+    colours, depths = [], []
+    for pose in poses:
+        renderer.update_scene(stage.data, _free_camera(pose), stage.option)
+        colours.append(renderer.render())
+        renderer.enable_depth_rendering()
+        depth = renderer.render()
+        renderer.disable_depth_rendering()
+        depths.append(np.where(depth < MAX_DEPTH, depth, 0))
+    return np.stack(colours), np.stack(depths).astype(np.float32)
+
+
+def intrinsics(size: int) -> np.ndarray:
+    """(3, 3) of the depth cameras' pictures of `size` pixels a side: pixels from metres at z = 1.
+
+    The centre of the pixel in column i and row j is at (i + 0.5, j + 0.5).
+    """
+    focal = size / 2 / np.tan(FIELD_OF_VIEW / 2)
+    return np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+
+
+@functools.lru_cache(maxsize=4)
+def _renderer(key: tuple, width: int, height: int, field_of_view: float | None = None):
+    """The stage of a scene and a renderer of it; degrees, None for MuJoCo's own."""
+    if sys.platform == "linux" and not {"MUJOCO_GL", "DISPLAY"} & os.environ.keys():
+        raise UserError(_HELP)
+    stage = Stage(key)
+    if field_of_view is not None:
+        stage.model.vis.global_.fovy = field_of_view
+    try:
+        return stage, mujoco.Renderer(stage.model, height=height, width=width)
+    except Exception as error:  # what is raised depends on the missing library
+        raise UserError(f"{_HELP}: {error}") from error
+
+
+def _free_camera(pose: Pose) -> mujoco.MjvCamera:
+    """MuJoCo's camera at a pose whose x axis is level."""
+    position, rotation = pose
+    forward, camera = rotation[:, 2], mujoco.MjvCamera()
+    camera.distance = 1.0
+    camera.lookat = position + forward
+    camera.azimuth = np.degrees(np.arctan2(forward[1], forward[0]))
+    camera.elevation = np.degrees(np.arcsin(forward[2]))
+    return camera
 
 
 def _dress(shown: mujoco.MjModel, model: mujoco.MjModel) -> None:

@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 
 from bridgeact_jax.sim.arms import COLLISION_GROUP, VISUAL_GROUP, find_arm
+from bridgeact_jax.sim.events import add_bodies
 from bridgeact_jax.sim.objects import CONTACT, FRICTION
 from bridgeact_jax.sim.tasks import find_task
 
@@ -15,12 +16,16 @@ _WOOD, _FLOOR = (0.80, 0.68, 0.52, 1), (0.36, 0.39, 0.43, 1)
 
 
 @functools.cache
-def load(task: str, arm: str = "panda", *, visual: bool = False) -> mujoco.MjModel:
+def load(
+    task: str, arm: str = "panda", distractors: int = 0, obstacle: int = 0, *, visual: bool = False
+) -> mujoco.MjModel:
     """The compiled model of a task with an arm, at nominal sizes. Copy it before writing to it.
 
     Args:
       task: name of the task.
       arm: name of the arm.
+      distractors: number of additional objects.
+      obstacle: 1 for a model with the post that rises.
       visual: the model for pictures: detailed meshes, lights and furniture.
     """
     spec = mujoco.MjSpec()
@@ -30,6 +35,7 @@ def load(task: str, arm: str = "panda", *, visual: bool = False) -> mujoco.MjMod
     spec.option.impratio = 50
     find_arm(arm).add(spec, visual, True)
     find_task(task).build(spec)
+    add_bodies(spec, distractors, obstacle)
     _add_table(spec, visual)
     return spec.compile()
 

@@ -4,12 +4,12 @@ Points are (n, 3) metres in the base frame; a camera is its pose, as `cameras.ca
 """
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from bridgeact_jax.sim.cameras import Pose
 from bridgeact_jax.sim.disturbances import Disturbance
 
 PATCH_RADII = (0.01, 0.04)  # of holes, in the picture at unit depth: 1 to 4 cm at a metre
-_MAX_PATCHES = 64  # then the rest of the share is lost point by point
 
 
 def measured(
@@ -52,21 +52,22 @@ def lost_in_holes(
     its centre outwards.
     """
     lost = np.zeros(len(points), bool)
-    if not len(points):
+    to_lose = round(share * len(points))
+    if not to_lose:
         return lost
     position, rotation = camera
     local = (points - position) @ rotation
     picture = local[:, :2] / local[:, 2:]
-    centres = picture[rng.integers(len(points), size=_MAX_PATCHES)]
-    radii = rng.uniform(*PATCH_RADII, _MAX_PATCHES)
-    distances = np.linalg.norm(picture[:, None] - centres, axis=2)
-    inside = distances < radii
-    patch = np.where(inside.any(axis=1), inside.argmax(axis=1), _MAX_PATCHES)
-    within = np.where(
-        patch < _MAX_PATCHES,
-        np.take_along_axis(distances, np.minimum(patch, _MAX_PATCHES - 1)[:, None], 1)[:, 0],
-        rng.uniform(size=len(points)),
-    )
-    order = np.lexsort((within, patch))
-    lost[order[: round(share * len(points))]] = True
-    return lost
+    tree = cKDTree(picture)
+    for centre in rng.permutation(len(points)):
+        if lost[centre]:
+            continue
+        patch = np.array(tree.query_ball_point(picture[centre], rng.uniform(*PATCH_RADII)))
+        patch = patch[~lost[patch]]
+        if len(patch) > to_lose:
+            distance = np.linalg.norm(picture[patch] - picture[centre], axis=1)
+            patch = patch[np.argsort(distance)[:to_lose]]
+        lost[patch] = True
+        to_lose -= len(patch)
+        if not to_lose:
+            return lost

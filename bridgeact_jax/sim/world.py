@@ -138,6 +138,16 @@ class World:
         else:
             self.model.body_pos[number], self.model.body_quat[number] = position, rotation
 
+    def shift(self, body: str, offset: np.ndarray) -> None:
+        """Move a free or mocap body by (3,) metres, also in the middle of an episode."""
+        number = self._body(body)
+        mocap = self.model.body_mocapid[number]
+        if mocap >= 0:
+            self.data.mocap_pos[mocap] += offset
+        else:
+            start = self.model.jnt_qposadr[self.model.body_jntadr[number]]
+            self.data.qpos[start : start + 3] += offset
+
     def set_joint(self, joint: str, value: float) -> None:
         """Set a hinge (radians) or slide (metres)."""
         self.data.joint(joint).qpos[0] = value

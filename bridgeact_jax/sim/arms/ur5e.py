@@ -124,8 +124,8 @@ def _add_gripper(spec: mujoco.MjSpec, hand, fingers: bool, look: dict) -> None:
 
 def _add_capsule(body, start, end, radius, mass, contype, **look) -> None:
     geom = body.add_geom(
-        name=f"{body.name}_capsule{len(body.geoms)}", type=mujoco.mjtGeom.mjGEOM_CAPSULE, size=(radius, 0, 0), mass=mass, contype=contype,
-        conaffinity=0, **look,
+        name=f"{body.name}_capsule{len(body.geoms)}", type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+        size=(radius, 0, 0), mass=mass, contype=contype, conaffinity=0, **look,
     )
     geom.fromto = (*start, *end)
 
