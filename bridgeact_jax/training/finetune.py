@@ -1,4 +1,7 @@
-"""Stage 2, point-cloud fine-tuning: from stage 1's EMA parameters, with local clouds."""
+"""Stage 2, point-cloud fine-tuning: from stage 1's EMA parameters, with local clouds.
+
+A policy that never sees a plan (configs/cloud_only.py) has no stage 1 and starts from scratch.
+"""
 
 from absl import flags
 
@@ -17,6 +20,6 @@ def main(argv: list[str]) -> None:
     args = flags.FLAGS
     if not args.config.use_cloud:
         raise UsageError("finetune: config.use_cloud is False: this config is one of pretraining")
-    if args.init is None:
+    if args.init is None and args.config.dropout.guidance < 1:
         raise UsageError("finetune: --init=WORKDIR of a pretraining run is required")
     pretrain.run(args)
