@@ -19,15 +19,6 @@ TINY = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compile_once(tmp_path_factory):
-    """The commands these tests run compile the same programs: share them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-        yield
-
-
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory):
     """Six episodes of a hand that closes halfway along a random line, with random clouds."""
