@@ -1,0 +1,222 @@
+"""Every axis of disturbance against what it promises."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bridgeact_jax.errors import UsageError
+from bridgeact_jax.sim import cameras, events, sensing
+from bridgeact_jax.sim.disturbances import CALM, Disturbance
+from bridgeact_jax.sim.environment import CONTROL_PERIOD, Environment
+from bridgeact_jax.sim.follower import guidance_of, time_guidance
+
+SEED = 7
+CAMERA = cameras.camera_poses()[0]
+AXES = dataclasses.fields(Disturbance)
+
+
+@pytest.fixture(scope="module")
+def points():
+    return np.random.default_rng(0).uniform([0.35, -0.25, 0.0], [0.65, 0.25, 0.1], (5000, 3))
+
+
+def follow(env, plan, *, steps=10_000):
+    targets = list(zip(*time_guidance(guidance_of(plan)), strict=True))
+    for i in range(steps):
+        if env.done:
+            break
+        env.step(*targets[min(i, len(targets) - 1)])
+
+
+# ---- names and limits ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
+def test_axis(axis):
+    assert axis.default == 0 == axis.metadata["sweep"][0] and axis.metadata["help"]
+    for value in axis.metadata["sweep"]:
+        assert type(value) is type(axis.default)
+        assert (Disturbance(**{axis.name: value}) == CALM) == (value == 0)
+    for value in (float("nan"), 1e6, "1"):
+        with pytest.raises(UsageError, match=axis.name):
+            Disturbance(**{axis.name: value})
+
+
+# ---- sensors ------------------------------------------------------------------------------------
+
+
+def test_noise_lies_along_the_rays(points):
+    noisy = sensing.noisy(points, CAMERA, 0.01, np.random.default_rng(1))
+    rays = points - CAMERA[0]
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    along = np.sum((noisy - points) * rays, axis=1)
+    assert np.std(along) == pytest.approx(0.01, rel=0.03) and abs(along.mean()) < 5e-4
+    np.testing.assert_allclose(noisy - points, along[:, None] * rays, atol=1e-12)
+
+
+def test_quantised_depths_are_whole_steps(points):
+    quantised = sensing.quantised(points, CAMERA, 0.007)
+    before, after = ((x - CAMERA[0]) @ CAMERA[1] for x in (points, quantised))
+    steps = after[:, 2] / 0.007
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-9)
+    assert np.abs(after[:, 2] - before[:, 2]).max() <= 0.0035 + 1e-12
+    np.testing.assert_allclose(after[:, :2] / after[:, 2:], before[:, :2] / before[:, 2:])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_holes_take_their_share_in_patches(points, share):
+    lost = sensing.lost_in_holes(points, CAMERA, share, np.random.default_rng(2))
+    assert lost.sum() == round(share * len(points))
+    if share == 0.5:  # a neighbour in the picture mostly shares a point's fate
+        local = (points - CAMERA[0]) @ CAMERA[1]
+        picture = local[:, :2] / local[:, 2:]
+        near = np.linalg.norm(picture[:500, None] - picture, axis=2)
+        near[np.arange(500), np.arange(500)] = np.inf
+        assert np.mean(lost[:500] == lost[near.argmin(axis=1)]) > 0.85
+    assert not sensing.lost_in_holes(points[:0], CAMERA, share, np.random.default_rng(2)).any()
+
+
+@pytest.mark.parametrize("turn, shift", [(0.3, 0.0), (-0.3, 0.0), (0.0, 0.1)])
+def test_moved_cameras(turn, shift):
+    (p0, r0), (p1, r1) = (
+        cameras.jittered_poses(np.random.default_rng(3), turn=t, shift=s)[0]
+        for t, s in ((0.0, 0.0), (turn, shift))
+    )
+    cos, sin = np.cos(turn), np.sin(turn)
+    about_z = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    np.testing.assert_allclose(r1, about_z @ r0, atol=1e-12)
+    if turn:  # about the middle of the table; each episode's own shift is not turned
+        np.testing.assert_allclose(
+            np.linalg.norm(p1 - p0), 2 * abs(np.sin(turn / 2)) * 0.85 * np.cos(np.pi / 4)
+        )
+    else:
+        np.testing.assert_allclose(p1 - p0, [0, shift, 0], atol=1e-12)
+
+
+SENSING = [
+    {axis.name: axis.metadata["sweep"][-1]} for axis in AXES if axis.metadata["sensing"]
+]
+
+
+@pytest.mark.parametrize("axis", SENSING, ids=lambda axis: next(iter(axis)))
+def test_sensing_changes_the_cloud_alone(axis):
+    calm, disturbed = Environment("lift"), Environment("lift", disturbance=Disturbance(**axis))
+    one, other = calm.reset(SEED, 0), disturbed.reset(SEED, 0)
+    for _ in range(2):
+        np.testing.assert_array_equal(one.position, other.position)
+        np.testing.assert_array_equal(calm.data.qpos, disturbed.data.qpos)
+        cloud = disturbed.cloud()
+        assert cloud.shape == (2048, 3) and not np.array_equal(calm.cloud(), cloud)
+        np.testing.assert_array_equal(cloud, disturbed.cloud())
+        one, other = (
+            env.step(one.position - [0, 0, 0.02], one.rotation, 1.0) for env in (calm, disturbed)
+        )
+    if "points" in axis:
+        assert len(np.unique(cloud, axis=0)) == axis["points"]
+
+
+# ---- the world ----------------------------------------------------------------------------------
+
+
+def test_axes_that_are_on_leave_the_layout_alone():
+    disturbance = Disturbance(target_speed=0.01, obstacle=1, distractors=3, latency=2)
+    calm, disturbed = Environment("lift"), Environment("lift", disturbance=disturbance)
+    for episode in range(3):
+        one, other = calm.reset(SEED, episode), disturbed.reset(SEED, episode)
+        np.testing.assert_array_equal(one.position, other.position)
+        for name in calm.layout.things:
+            np.testing.assert_array_equal(calm.layout[name].xy, disturbed.layout[name].xy)
+            np.testing.assert_allclose(calm.world.position(name), disturbed.world.position(name))
+        for one, other in zip(calm.cameras, disturbed.cameras, strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("task, target", [("lift", "cube"), ("reach", "post")])
+def test_the_target_drifts_until_it_is_touched(task, target):
+    speed = 0.02
+    env = Environment(task, disturbance=Disturbance(target_speed=speed))
+    start = env.reset(SEED, 1)
+    places = [env.world.position(target)]
+    for _ in range(10):
+        env.step(start.position, start.rotation, 1.0)
+        places.append(env.world.position(target))
+    moved = np.diff(places, axis=0)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), speed * CONTROL_PERIOD, rtol=0.02)
+    np.testing.assert_allclose(moved, moved[:1].repeat(10, axis=0), atol=1e-4)
+    others = [name for name in env.layout.things if name != target]
+    for name in others:
+        np.testing.assert_allclose(
+            env.world.position(name)[:2], env.layout[name].xy, atol=1e-4
+        )
+    if task == "lift":
+        rotation = np.array([0.0, *_half(env.world.yaw(target)), 0.0])
+        for height, gripper, steps in ((0.1, 1, 10), (0.01, 1, 8), (0.01, 0, 6)):
+            for _ in range(steps):  # the hand goes along with it, then closes
+                env.step(env.world.position(target) + [0, 0, height], rotation, gripper)
+        rest = env.world.position(target)
+        env.step(env.world.tool, rotation, 0.0)
+        assert np.linalg.norm(env.world.position(target) - rest) < 0.2 * speed * CONTROL_PERIOD
+
+
+def _half(yaw):
+    return np.cos(yaw / 2), np.sin(yaw / 2)
+
+
+def test_an_obstacle_rises_on_the_path_and_striking_it_is_unsafe():
+    env = Environment("lift", disturbance=Disturbance(obstacle=1))
+    struck = tried = 0
+    for episode in range(4):
+        start = env.reset(SEED, episode)
+        spot = env.events.obstacle.spot
+        assert env.world.top(events.OBSTACLE) < 0 and env.failure_kind != "unsafe"
+        if spot is None:
+            continue
+        tried += 1
+        for _ in range(5):
+            env.step(start.position, start.rotation, 1.0)
+        assert env.world.top(events.OBSTACLE) < 0  # the arm has not set out
+        follow(env, env.waypoints())
+        assert np.linalg.norm(env.world.position(events.OBSTACLE)[:2] - spot) < 1e-9
+        assert env.world.top(events.OBSTACLE) > 0.1 and env.done and not env.success
+        struck += env.failure_kind == "unsafe"
+    assert tried and struck == tried
+
+
+def test_clutter_lies_apart_and_is_the_wrong_object():
+    env = Environment("lift", disturbance=Disturbance(distractors=4))
+    names = events.clutter_names(4)
+    for episode in range(5):
+        env.reset(SEED, episode)
+        places = [env.world.position(name)[:2] for name in (*names, *env.layout.things)]
+        apart = np.linalg.norm(np.subtract.outer(places, places).diagonal(axis1=1, axis2=3), axis=2)
+        assert np.min(apart + np.eye(len(places))) > 0.05
+    follow(env, env.waypoints(), steps=200)
+    assert env.success
+    env.reset(SEED, 0)
+    plan = env.waypoints()
+    offset = env.world.position(names[0]) - env.world.position("cube")
+    position, rotation = plan.position.copy(), plan.rotation.copy()
+    position[1:] += offset
+    rotation[1:] = [0, *_half(env.world.yaw(names[0])), 0]
+    follow(env, plan._replace(position=position, rotation=rotation))
+    assert env.failure_kind == "wrong_object"
+
+
+@pytest.mark.parametrize("latency", [1, 3])
+def test_latency_delays_the_response(latency):
+    calm = Environment("reach")
+    late = Environment("reach", disturbance=Disturbance(latency=latency))
+    start = calm.reset(SEED, 0)
+    late.reset(SEED, 0)
+    hold = (start.position, start.rotation, 1.0)
+    for _ in range(latency):
+        calm.step(*hold)
+    for i in range(1, 6):
+        command = (start.position + [0.01 * i, 0, 0], start.rotation, float(i < 3))
+        calm.step(*command)
+        late.step(*command)
+    for _ in range(latency):
+        late.step(*hold)
+    np.testing.assert_array_equal(calm.data.qpos, late.data.qpos)
