@@ -119,9 +119,9 @@ class Cabinet(_Mechanism):
     handle is an upright bar in front of the drawer.
     """
 
-    travel = 0.13
-    depth = 0.16
-    reach = 0.05  # from the drawer's front to the middle of the bar
+    travel = 0.11
+    depth = 0.14
+    reach = 0.055  # from the drawer's front to the middle of the bar
     panel = 0.01
     mover, origin = "drawer", (-(depth / 2 + panel + reach), 0.0, 0.055)
     _friction, _damping = 2.0, 6.0  # N; N s/m
@@ -147,7 +147,7 @@ class Cabinet(_Mechanism):
     def moving_parts(self, factor):
         low, high = self.inside(np.array([factor]))
         t, front, handle = self.panel, -self.depth / 2, self.origin[0]
-        bar, stem = 0.011 * factor, 0.006 * factor
+        across, along, stem = 0.014 * factor, 0.017 * factor, 0.007 * factor
         y = high[1] + t
         return {
             "floor": _Part((low[0], -y, 0.002), (high[0] + t, y, low[2]), _GREY),
@@ -155,8 +155,10 @@ class Cabinet(_Mechanism):
             "side1": _Part((low[0], -y, low[2]), (high[0] + t, low[1], high[2]), _GREY),
             "rear": _Part((high[0], low[1], low[2]), (high[0] + t, high[1], high[2]), _GREY),
             "front": _Part((front - t, -y, 0.002), (front, y, 0.068 * factor)),
-            "stem": _Part((handle + bar, -stem, 0.03), (front - t, stem, 0.03 + 2 * stem)),
-            "handle": _Part((handle - bar, -bar, 0.02), (handle + bar, bar, 0.075 * factor)),
+            "stem": _Part((handle + along, -stem, 0.03), (front - t, stem, 0.03 + 2 * stem)),
+            "handle": _Part(
+                (handle - along, -across, 0.02), (handle + along, across, 0.082 * factor)
+            ),
         }
 
     def inside(self, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
