@@ -7,7 +7,6 @@ from bridgeact_jax.sim.objects import COLOURS, Bin, Box
 from bridgeact_jax.sim.tasks.base import (
     GAP,
     GRASP_BELOW_TOP,
-    Layout,
     Placed,
     Step,
     Task,
@@ -19,7 +18,6 @@ from bridgeact_jax.sim.tasks.base import (
 )
 from bridgeact_jax.sim.world import World
 
-RIM_TOLERANCE = 0.005  # metres by which a cube in the bin may stand above its rim
 LEVEL = 0.004  # metres by which a block's lowest corner may miss what it stands on
 HOLD = 0.5  # seconds that the end of a task has to last
 NOTICED = 0.3  # seconds after which a mistake counts
@@ -31,10 +29,10 @@ TOWER_DISTANCE = 0.16  # metres from a tower within which the hand (20 cm wide) 
 
 
 class PickAndPlace(Task):
-    """Put the cube of the named colour into the bin."""
+    """Put the cube of the named colour into the bin, which leaves it two to three centimetres."""
 
     name, horizon, time_limit = "pick_and_place", "middle", 16.0
-    things = {"cube": Box(), "twin": Box(), "bin": Bin(turn=0.35)}
+    things = {"cube": Box(), "twin": Box(), "bin": Bin((0.05, 0.05), 0.025, turn=0.35)}
     twins = {"twin": "cube"}
     targets = ("cube",)
     subgoals = ("lifted", "in_bin")
@@ -47,12 +45,11 @@ class PickAndPlace(Task):
         return [*pick(world, "cube"), *put_down(world, "cube", goal.xy, goal.yaw)]
 
     def judge(self, world, layout, book):
-        goal = layout["bin"]
-        inner, rim = goal.size[:2], goal.size[2]
-        local = np.abs(in_frame(world.corners("cube"), goal))
-        inside = np.all(local < inner) and world.top("cube") < rim + RIM_TOLERANCE
-        placed = bool(inside) and rests(world, "cube")
-        return Verdict({"lifted": "cube" in book.lifted, "in_bin": placed}, placed)
+        placed = stands_in(world, "cube", layout["bin"]) and rests(world, "cube")
+        return Verdict(
+            {"lifted": "cube" in book.lifted, "in_bin": placed},
+            book.lasts("placed", placed, HOLD),
+        )
 
 
 # ---- towers -------------------------------------------------------------------------------------
@@ -95,9 +92,7 @@ class StackThree(Task):
 
     def instruction(self, layout):
         bottom, middle, top = (layout[name].colour for name in self.things)
-        return (
-            f"put the {middle} block on the {bottom} block, then the {top} block on the {middle} one"
-        )
+        return f"put the {middle} block on the {bottom} block and the {top} block on top"
 
     def accepts(self, layout):
         between = layout["bottom"].xy - layout["top"].xy
