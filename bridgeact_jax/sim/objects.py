@@ -8,6 +8,7 @@ from bridgeact_jax.sim.world import World
 BOX = mujoco.mjtGeom.mjGEOM_BOX
 CONTACT = (0.006, 1.0)  # solref: firm, yet three timesteps long, so that pressing stays stable
 FRICTION = (0.8, 0.005, 0.0001)
+SMOOTH = (0.3, 0.005, 0.0001)
 WORKSPACE_LOW, WORKSPACE_HIGH = (0.35, -0.25), (0.65, 0.25)
 VARIATION = 0.12  # of every size, as a factor
 
@@ -55,18 +56,24 @@ class Thing:
 
 
 class Box(Thing):
-    """A free box. Size: half sizes (3,); one random factor for all three."""
+    """A free box. Size: half sizes (3,); one random factor for all three.
 
-    def __init__(self, half: tuple = (0.0225, 0.0225, 0.0225), **region):
+    A smooth box slides on whatever touches it, the fingers too.
+    """
+
+    def __init__(
+        self, half: tuple = (0.0225, 0.0225, 0.0225), *, smooth: bool = False, **region
+    ):
         super().__init__(**region)
         self.half = np.array(half)
+        self._surface = {"friction": SMOOTH, "priority": 2} if smooth else {"friction": FRICTION}
 
     def build(self, spec, name):
         body = spec.worldbody.add_body(name=name)
         body.add_freejoint(name=name)
         body.add_geom(
-            name=name, type=BOX, size=self.half, mass=0.1, condim=4, friction=FRICTION,
-            solref=CONTACT,
+            name=name, type=BOX, size=self.half, mass=0.1, condim=4, solref=CONTACT,
+            **self._surface,
         )
 
     def draw_size(self, rng):
@@ -111,7 +118,7 @@ class Bay(Thing):
 
     thickness, sides = 0.01, ((1, 0), (0, 1), (0, -1))
 
-    def __init__(self, inner: tuple = (0.036, 0.038), height: float = 0.03, **region):
+    def __init__(self, inner: tuple = (0.042, 0.044), height: float = 0.03, **region):
         super().__init__(**region)
         self.inner, self.height = np.array(inner), height
 

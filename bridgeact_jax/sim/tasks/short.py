@@ -21,7 +21,9 @@ BEFORE_MOUTH, ASIDE, BLOCK_TURN = (0.07, 0.12), 0.02, 0.25  # metres, metres, ra
 KEPT_FREE = 0.09  # metres from the bay's axis, where the twin does not lie
 PUSH_HEIGHT = 0.012  # of the tool frame: the fingers end 0.8 cm above the table
 FINGER_HALF = 0.0088  # metres, along the push
-RUN_UP, BACK_OFF, END_GAP, MARGIN = 0.035, 0.04, 0.005, 0.001  # metres
+RUN_UP, BACK_OFF = 0.035, 0.04  # metres
+TILT = 0.004  # metres by which the block may stand higher than when it lies
+GOAL_DEPTH = 0.003  # metres beyond the middle of the bay
 LIFT_SUCCESS, LIFT_HOLD = 0.10, 0.5  # metres, seconds
 
 
@@ -86,8 +88,8 @@ class PushIntoBay(Task):
     name, horizon, time_limit = "push_into_bay", "short", 16.0
     things = {
         "bay": Bay(low=(0.50, -0.20), high=(0.62, 0.20), turn=np.radians(30.0)),
-        "block": Box((0.026, 0.026, 0.012)),
-        "twin": Box((0.026, 0.026, 0.012)),
+        "block": Box((0.026, 0.026, 0.014), smooth=True),
+        "twin": Box((0.026, 0.026, 0.014), smooth=True),
     }
     twins = {"twin": "block"}
     targets = ("block",)
@@ -111,12 +113,12 @@ class PushIntoBay(Task):
 
     def plan(self, world, layout):
         bay = layout["bay"]
-        block, half = world.position("block")[:2], world.half("block")[:2]
-        goal = out_of_frame(np.array([bay.size[0] - half[0] - END_GAP, 0.0]), bay)
+        block, half = world.position("block")[:2], world.half("block")[0]
+        goal = out_of_frame(np.array([GOAL_DEPTH, 0.0]), bay)
         way = goal - block
         ahead = way / np.linalg.norm(way)
         push = tool_down(np.arctan2(ahead[1], ahead[0]))
-        contact = half[0] + FINGER_HALF
+        contact = half + FINGER_HALF
 
         def at(xy, height):
             return np.array([*xy, height])
@@ -137,9 +139,9 @@ class PushIntoBay(Task):
             name: np.abs(in_frame(world.corners(name), bay)) - bay.size[:2]
             for name in ("block", "twin")
         }
-        inside = {name: bool(np.all(beyond < MARGIN)) for name, beyond in local.items()}
+        inside = {name: bool(np.all(beyond < 0)) for name, beyond in local.items()}
         at_rest = world.speed("block") < REST_SPEED and not world.touched("block")
-        flat = world.top("block") < bay.size[2]
+        flat = world.top("block") < 2 * world.half("block")[2] + TILT
         done = inside["block"] and at_rest and flat
         moved = np.linalg.norm(world.position("block")[:2] - layout["block"].xy) > MOVED
         in_mouth = bool(np.any(np.all(local["block"] < 0, axis=1)))
