@@ -100,8 +100,12 @@ def intrinsics(size: int) -> np.ndarray:
 @functools.lru_cache(maxsize=4)
 def _renderer(key: tuple, width: int, height: int, field_of_view: float | None = None):
     """The stage of a scene and a renderer of it; degrees, None for MuJoCo's own."""
-    if sys.platform == "linux" and not {"MUJOCO_GL", "DISPLAY"} & os.environ.keys():
-        raise UserError(_HELP)
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        if "MUJOCO_GL" not in os.environ:
+            raise UserError(_HELP)
+        # MuJoCo has read the variable when it was imported; GLFW would end the process here.
+        if mujoco.GLContext.__module__.startswith("mujoco.glfw"):
+            raise UserError("mujoco was imported without graphics: import bridgeact_jax.sim first")
     stage = Stage(key)
     if field_of_view is not None:
         stage.model.vis.global_.fovy = field_of_view

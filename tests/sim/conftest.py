@@ -1,0 +1,3 @@
+"""Chooses the graphics library before any test module imports mujoco."""
+
+import bridgeact_jax.sim  # noqa: F401
