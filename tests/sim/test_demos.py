@@ -7,20 +7,23 @@ import tensorflow_datasets as tfds
 from bridgeact_jax.errors import UsageError
 from bridgeact_jax.sim import demos
 from bridgeact_jax.sim.environment import Environment
-from bridgeact_jax.sim.tasks import TASKS
+from bridgeact_jax.sim.tasks import HELD_OUT, TASKS
+from bridgeact_jax.sim.tasks.base import Step, tool_down
+
+NAMES = ["reach", "lift", "pick_and_place"]
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     path = tmp_path_factory.mktemp("demos") / "rlds"
-    assert demos.write_demos("all", 3, path, seed=5, workers=1) >= 0
+    assert demos.write_demos(",".join(NAMES), 3, path, seed=5, workers=1) >= 0
     return tfds.builder_from_directory(path).as_data_source("train")
 
 
 def test_any_prefix_is_balanced(source):
     assert len(source) == 3
     names = [episode["episode_metadata"]["task"].decode() for episode in source]
-    assert names == list(TASKS)
+    assert names == NAMES
     assert all(episode["episode_metadata"]["success"] for episode in source)
 
 
@@ -42,7 +45,7 @@ def test_steps(source):
 
 
 def test_recording_is_repeatable(source):
-    name = list(TASKS)[0]
+    name = NAMES[0]
     again = demos.record(Environment(name), 5, 0)
     stored = list(source[0]["steps"])
     assert len(stored) == len(again["steps"])
@@ -64,19 +67,42 @@ def test_workers_change_nothing(tmp_path):
             np.testing.assert_array_equal(x["action"], y["action"])
 
 
-def test_variation_keeps_ends_and_events():
-    env = Environment("pick_and_place")
-    env.reset(0, 0)
-    plan = env.waypoints()
-    for number in range(50):
-        varied = demos.vary(plan, np.random.default_rng(number))
-        assert varied.count <= 16
-        np.testing.assert_allclose(varied.position[[0, -1]], plan.position[[0, -1]])
-        for waypoints in (plan, varied):
-            events = np.flatnonzero(np.diff(waypoints.gripper)) + 1
-            np.testing.assert_allclose(
-                waypoints.position[events], plan.position[[2, 5]], atol=1e-6
-            )
+@pytest.mark.parametrize("task", ["push_into_bay", "pick_and_place"])
+def test_variation_keeps_ends_and_what_is_not_loose(task):
+    env = Environment(task)
+    start = env.reset(0, 0).position
+    plan = env.plan()
+    kept = [step for step in plan if not step.loose]
+    for number in range(30):
+        varied = demos.vary(start, plan, np.random.default_rng(number))
+        assert len(varied) < demos.MAX_WAYPOINTS and len(varied) > len(plan)
+        for a, b in zip(kept, [step for step in varied if not step.loose], strict=True):
+            np.testing.assert_array_equal(a.position, b.position)
+            np.testing.assert_array_equal(a.rotation, b.rotation)
+            assert a.gripper == b.gripper
+        np.testing.assert_array_equal(varied[-1].position, plan[-1].position)
+
+
+@pytest.mark.parametrize("way", [(0, 0, -0.1), (0.08, 0.03, 0.0), (0.0, 0.05, -0.08)])
+def test_an_approach_begins_beside_its_way_and_is_corrected_on_it(way):
+    way = np.array(way)
+    goal = Step(np.array([0.5, 0.1, 0.05]), tool_down(0.2), 0.0)
+    before = Step(goal.position - way, tool_down(0.2), 1.0, loose=True)
+    rng, length = np.random.default_rng(0), np.linalg.norm(way)
+    for _ in range(50):
+        beside, corrected, end = demos.vary(before.position, [before, goal], rng)
+        offset = beside.position - before.position
+        assert np.linalg.norm(offset) <= demos.APPROACH_OFFSET and abs(offset @ way) < 1e-9
+        assert 2 * np.arccos(abs(beside.rotation @ before.rotation)) <= demos.APPROACH_TURN + 1e-6
+        left = goal.position - corrected.position
+        np.testing.assert_allclose(np.cross(left, way), 0, atol=1e-9)
+        assert 0.4 * length - 1e-9 <= np.linalg.norm(left) <= 0.05 and left @ way > 0
+        assert corrected.gripper == before.gripper and end == goal
+
+
+def test_names_of_tasks():
+    assert set(demos.task_names("all")) == set(TASKS) - set(HELD_OUT)
+    assert demos.task_names("lift, stack_two") == ["lift", "stack_two"]
 
 
 def test_unknown_task(tmp_path):
