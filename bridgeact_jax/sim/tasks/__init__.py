@@ -2,9 +2,10 @@
 
 from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.sim.tasks.base import Task
-from bridgeact_jax.sim.tasks.blocks import PickAndPlace, SortThree, StackThree, StackTwo, SwapTwo
+from bridgeact_jax.sim.tasks.blocks import StackThree, StackTwo
 from bridgeact_jax.sim.tasks.mechanisms import InsertPeg, OpenDrawer, PressButton, PutInDrawer
 from bridgeact_jax.sim.tasks.short import Lift, PushIntoBay, Reach
+from bridgeact_jax.sim.tasks.trays import PickAndPlace, SortThree, SwapTwo
 
 TASKS: dict[str, Task] = {
     task.name: task()

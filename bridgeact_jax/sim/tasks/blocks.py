@@ -1,58 +1,21 @@
-"""Tasks with blocks and trays: picking, placing, stacking, sorting, swapping."""
+"""Towers of blocks, and what all tasks with free blocks share: carrying, and when it is done."""
 
 import numpy as np
 
 from bridgeact_jax.sim.book import LIFTED, Verdict
-from bridgeact_jax.sim.objects import COLOURS, Bin, Box
-from bridgeact_jax.sim.tasks.base import (
-    GAP,
-    GRASP_BELOW_TOP,
-    Placed,
-    Step,
-    Task,
-    in_frame,
-    pick,
-    put_down,
-    rests,
-    tool_down,
-)
+from bridgeact_jax.sim.objects import Box
+from bridgeact_jax.sim.tasks.base import GRASP_BELOW_TOP, Step, Task, rests, tool_down
 from bridgeact_jax.sim.world import World
 
 LEVEL = 0.004  # metres by which a block's lowest corner may miss what it stands on
 HOLD = 0.5  # seconds that the end of a task has to last
 NOTICED = 0.3  # seconds after which a mistake counts
+HAND_OFF = 0.04  # metres at least between the tool and a block that has been put down
 
-TRAVEL = 0.045  # metres of the open hand above all that stands, on its way
+TRAVEL = 0.05  # metres of the open hand above all that stands, on its way
 CARRY = 0.03  # metres of a held block's underside above all that stands
 DROP = 0.002  # metres under a block when the hand lets go
 TOWER_DISTANCE = 0.16  # metres from a tower within which the hand (20 cm wide) finds no room
-
-
-class PickAndPlace(Task):
-    """Put the cube of the named colour into the bin, which leaves it two to three centimetres."""
-
-    name, horizon, time_limit = "pick_and_place", "middle", 16.0
-    things = {"cube": Box(), "twin": Box(), "bin": Bin((0.05, 0.05), 0.025, turn=0.35)}
-    twins = {"twin": "cube"}
-    targets = ("cube",)
-    subgoals = ("lifted", "in_bin")
-
-    def instruction(self, layout):
-        return f"put the {layout['cube'].colour} cube into the {layout['bin'].colour} bin"
-
-    def plan(self, world, layout):
-        goal = layout["bin"]
-        return [*pick(world, "cube"), *put_down(world, "cube", goal.xy, goal.yaw)]
-
-    def judge(self, world, layout, book):
-        placed = stands_in(world, "cube", layout["bin"]) and rests(world, "cube")
-        return Verdict(
-            {"lifted": "cube" in book.lifted, "in_bin": placed},
-            book.lasts("placed", placed, HOLD),
-        )
-
-
-# ---- towers -------------------------------------------------------------------------------------
 
 
 class StackTwo(Task):
@@ -71,14 +34,14 @@ class StackTwo(Task):
         return _tower(world, ("lower", "upper"))
 
     def judge(self, world, layout, book):
-        stacked = stands_on(world, "upper", "lower") and rests(world, "upper")
-        taken = world.bottom("lower") >= LIFTED
-        misled = stands_on(world, "upper", "twin") and rests(world, "upper")
+        let_go, height = rests(world, "upper"), world.bottom("lower")
+        stacked = let_go and stands_on(world, "upper", "lower") and height < LEVEL
+        misled = let_go and stands_on(world, "upper", "twin")
         return Verdict(
             {"lifted": "upper" in book.lifted, "stacked": stacked},
-            book.lasts("stacked", stacked and world.bottom("lower") < LEVEL, HOLD),
+            book.lasts("stacked", stacked, HOLD) and hand_off(world, "upper"),
             wrong_object=book.lasts("misled", misled, NOTICED),
-            wrong_order=book.lasts("taken", taken, NOTICED),
+            wrong_order=book.lasts("taken", height >= LIFTED, NOTICED),
         )
 
 
@@ -105,12 +68,13 @@ class StackThree(Task):
         middle = stands_on(world, "middle", "bottom")
         top = stands_on(world, "top", "middle")
         middle_let_go, top_let_go = rests(world, "middle"), rests(world, "top")
-        wrong = world.bottom("bottom") >= LIFTED or any(
-            stands_on(world, upper, lower) and rests(world, upper)
-            for upper, lower in (("top", "bottom"), ("middle", "top"))
+        height = world.bottom("bottom")
+        tower = middle and middle_let_go and top and top_let_go and height < LEVEL
+        wrong = (
+            height >= LIFTED
+            or middle_let_go and stands_on(world, "middle", "top")
+            or top_let_go and (stands_on(world, "top", "bottom") or top and not middle)
         )
-        wrong |= top and top_let_go and not middle
-        tower = middle and top and middle_let_go and top_let_go and world.bottom("bottom") < LEVEL
         return Verdict(
             {
                 "middle_lifted": "middle" in book.lifted,
@@ -118,7 +82,7 @@ class StackThree(Task):
                 "top_lifted": "top" in book.lifted,
                 "top_on_middle": tower,
             },
-            book.lasts("tower", tower, HOLD),
+            book.lasts("tower", tower, HOLD) and hand_off(world, "top"),
             wrong_order=book.lasts("wrong", wrong, NOTICED),
         )
 
@@ -144,126 +108,12 @@ def _tower(world: World, blocks: tuple[str, ...]) -> list[Step]:
     return steps
 
 
-# ---- trays --------------------------------------------------------------------------------------
-
-
-class Tray(Bin):
-    """A low bin. An open hand passes above its rims, so that it needs no room around it."""
-
-    thickness = 0.006
-
-    def __init__(self, **region):
-        super().__init__((0.040, 0.040), 0.015, turn=0.35, **region)
-
-    def radius(self, size):
-        return super().radius(size) - GAP / 2
-
-
-class SortThree(Task):
-    """Put three blocks each into the tray of its colour, in any order.
-
-    A block let go in the tray of another colour is the wrong object there; one let go beside the
-    trays is misplaced.
-    """
-
-    name, horizon, time_limit, held_out = "sort_three", "long", 45.0, True
-    blocks = {"block_1": "tray_1", "block_2": "tray_2", "block_3": "tray_3"}
-    things = {tray: Tray() for tray in blocks.values()} | {block: Box() for block in blocks}
-    targets = tuple(blocks)
-    subgoals = tuple(f"{n}_{done}" for n in (1, 2, 3) for done in ("lifted", "sorted"))
-
-    def instruction(self, layout):
-        first, second, third = (layout[name].colour for name in self.blocks)
-        return (
-            f"put the {first}, the {second} and the {third} block each into the tray of its colour"
-        )
-
-    def draw_colours(self, rng):
-        names = rng.permutation(list(COLOURS)).tolist()
-        return {
-            name: colour
-            for pair, colour in zip(self.blocks.items(), names, strict=False)
-            for name in pair
-        }
-
-    def plan(self, world, layout):
-        tallest = max(world.top(name) for name in self.blocks)
-        steps = []
-        for block, tray in self.blocks.items():
-            goal = layout[tray]
-            steps += carry(world, block, goal.xy, goal.yaw, over=tallest)
-        return steps
-
-    def judge(self, world, layout, book):
-        still = [block for block in self.blocks if rests(world, block)]
-        put = {
-            (block, tray) for block in still for tray in self.blocks.values()
-            if stands_in(world, block, layout[tray])
-        }
-        right = len(put & set(self.blocks.items()))
-        done = {f"{n}_lifted": len(book.lifted) >= n for n in (1, 2, 3)}
-        done |= {f"{n}_sorted": right >= n for n in (1, 2, 3)}
-        return Verdict(
-            {name: done[name] for name in self.subgoals},
-            book.lasts("sorted", right == 3, HOLD),
-            wrong_object=book.lasts("mixed_up", len(put) > right, NOTICED),
-        )
-
-
-class SwapTwo(Task):
-    """Two blocks in trays change places, by way of a third tray or the table."""
-
-    name, horizon, time_limit = "swap_two", "long", 45.0
-    blocks = {"block_1": "tray_1", "block_2": "tray_2"}  # where each begins
-    things = {tray: Tray() for tray in ("tray_1", "tray_2", "spare")} | {
-        block: Box(turn=0.1) for block in blocks
-    }
-    inside = blocks
-    targets = tuple(blocks)
-    subgoals = ("lifted", "parked", "one_swapped", "both_swapped")
-
-    def instruction(self, layout):
-        first, second = (layout[name].colour for name in self.blocks)
-        return f"swap the {first} block and the {second} block, each into the tray of the other"
-
-    def plan(self, world, layout):
-        tallest = max(world.top(name) for name in self.blocks)
-        spare, one, two = (layout[name] for name in ("spare", "tray_1", "tray_2"))
-        return [
-            *carry(world, "block_1", spare.xy, spare.yaw, over=tallest),
-            *carry(world, "block_2", one.xy, one.yaw, over=tallest),
-            *carry(world, "block_1", two.xy, two.yaw, over=tallest, start=(spare.xy, spare.yaw)),
-        ]
-
-    def judge(self, world, layout, book):
-        still = [block for block in self.blocks if rests(world, block)]
-        home = [block for block in still if stands_in(world, block, layout[self.blocks[block]])]
-        swapped = [
-            block for block, tray in zip(self.blocks, ("tray_2", "tray_1"), strict=True)
-            if block in still and stands_in(world, block, layout[tray])
-        ]
-        parked = any(
-            block in book.lifted and block not in home and world.bottom(block) < LEVEL
-            for block in still
-        )
-        return Verdict(
-            {
-                "lifted": bool(book.lifted),
-                "parked": parked,
-                "one_swapped": bool(swapped),
-                "both_swapped": len(swapped) == 2,
-            },
-            book.lasts("swapped", len(swapped) == 2, HOLD),
-        )
-
-
-def stands_in(world: World, block: str, tray: Placed) -> bool:
-    """Whether a block stands on the table within the rims of a tray."""
-    local = np.abs(in_frame(world.corners(block), tray))
-    return bool(np.all(local < tray.size[:2]) and world.bottom(block) < LEVEL)
-
-
 # ---- carrying -----------------------------------------------------------------------------------
+
+
+def hand_off(world: World, *blocks: str) -> bool:
+    """Whether the hand has drawn back from the blocks."""
+    return all(np.linalg.norm(world.tool - world.position(block)) > HAND_OFF for block in blocks)
 
 
 def carry(
