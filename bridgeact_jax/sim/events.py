@@ -77,11 +77,13 @@ class Events:
         if disturbance.distractors:
             self._scatter(disturbance.distractors, path, rng("distractors"))
         self.drift = self.obstacle = None
-        if disturbance.target_speed:
-            target = task.targets[0]
-            first = list(layout.things).index(target)
+        # What a target is part of; what begins inside another thing stays there.
+        things = [_root(world, name) for name in task.targets]
+        movable = [name for name in things if name not in task.inside]
+        if disturbance.target_speed and movable:
+            first = list(layout.things).index(movable[0])
             self.drift = Drift(
-                world, target, disturbance.target_speed, self._circles[first][1],
+                world, movable[0], disturbance.target_speed, self._circles[first][1],
                 self._circles[:first] + self._circles[first + 1 :], rng("target_speed"),
             )
         if disturbance.obstacle:
@@ -120,21 +122,17 @@ class Events:
 
 
 class Drift:
-    """A target that slides over the table in one direction until the robot touches it.
+    """A thing that slides over the table in one direction until the robot touches it.
 
-    A fixed target takes along what hangs on it. It keeps `radius` metres clear of `circles`
-    ((2,) centre and radius) and stops where its free way ends.
+    It takes along what hangs on it, keeps `radius` metres clear of `circles` ((2,) centre and
+    radius) and stops where its free way ends.
     """
 
-    def __init__(self, world: World, target: str, speed: float, radius, circles, rng) -> None:
-        self._world = world
-        model = world.model
-        root = model.body_rootid[model.body(target).id]
-        self._body = model.body(root).name
-        self._tree = [
-            model.body(i).name for i in range(model.nbody) if model.body_rootid[i] == root
-        ]
-        start = world.position(self._body)[:2]
+    def __init__(self, world: World, thing: str, speed: float, radius, circles, rng) -> None:
+        self._world, self._body = world, thing
+        names = [world.model.body(i).name for i in range(1, world.model.nbody)]
+        self._parts = [name for name in names if _root(world, name) == thing]
+        start = world.position(thing)[:2]
         best, radius = -1.0, radius + _DRIFT_GAP
         for angle in rng.uniform(-np.pi, np.pi, 24):
             direction = np.array([np.cos(angle), np.sin(angle)])
@@ -149,7 +147,7 @@ class Drift:
         """Move on, unless it has been touched or has reached the end of its way."""
         if self._seconds_left <= 0:
             return
-        if any(self._world.touched(name) for name in self._tree):
+        if any(self._world.touched(name) for name in self._parts):
             self._seconds_left = 0.0
             return
         self._seconds_left -= seconds
@@ -193,6 +191,12 @@ class Obstacle:
             self._changes_to_come -= 1
         near = np.linalg.norm(self._world.tool[:2] - self.spot) < self._within
         return bool(near and self._changes_to_come <= 0)
+
+
+def _root(world: World, body: str) -> str:
+    """Name of the body on the table that a body is part of."""
+    model = world.model
+    return model.body(model.body_rootid[model.body(body).id]).name
 
 
 def _free_spot(path, circles, rng) -> tuple[np.ndarray | None, int, float]:
