@@ -47,10 +47,12 @@ class Checkpoints:
             best_fn=_validation_loss,
             best_mode="min",
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            create=writing,
+            create=False,
             read_only=not writing,
         )
         try:
+            if writing:
+                self._path.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self._path, options=options)
         except Exception as error:  # what is raised depends on which file is damaged
             raise UserError(f"{self._path}: cannot be opened ({_reason(error)})") from error
