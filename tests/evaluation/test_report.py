@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bridgeact_jax.evaluation import media, plots, report
+from bridgeact_jax.evaluation import figures, media, plots, report
+from bridgeact_jax.evaluation.conditions import SWEEPS, Condition, sweep
 from bridgeact_jax.evaluation.statistics import summarise, wilson
 
 HORIZONS = {"lift": "short", "pick_and_place": "middle"}
@@ -46,12 +47,14 @@ class Page(HTMLParser):
 def result(label, *, noise=0.0, successes=3, episodes=4, policy="expert", **changes):
     records = [
         {"task": task, "success": i < successes, "failure_kind": "missed_grasp",
-         "wrong_object": i == 0, "valid": True}
+         "wrong_object": i == 0, "valid": True, "subgoals": {"grasped": i < 2, "lifted": False},
+         "cause": None if i < successes else "planner"}
         for task in HORIZONS for i in range(episodes)
     ]
-    settings = {"policy": policy, "planner": "oracle", "suite": "all", "seed": 0,
-                "waypoint_noise": noise, "depth_noise": 0.0, "checkpoint": None}
-    return {"label": label, **summarise(records, horizons=HORIZONS, **{**settings, **changes})}
+    settings = {"policy": policy, "planner": "oracle", "suite": "all", "seed": 0, "arm": "panda",
+                "ablation": "none", "waypoint_noise": noise, "depth_noise": 0.0,
+                "checkpoint": None, **changes}
+    return {"label": label, **summarise(records, horizons=HORIZONS, settings=settings)}
 
 
 def page_of(tmp_path, results, **options):
@@ -69,40 +72,57 @@ def test_figures_and_settings_are_shown(tmp_path):
     text = " ".join(page.text)
     low, high = wilson(3, 4)
     for expected in ("expert, 2 cm", "75 %", "3/4", f"{100 * low:.0f}–{100 * high:.0f}",
-                     "1 missed grasp", "2 cm", "A note.", "bridgeact evaluate --out=x",
-                     '"steps": 5', "jax "):
+                     "1 missed grasp", "waypoint noise 0.02", "A note.", "25 %", "grasped 2",
+                     "Failures by cause", "bridgeact evaluate --out=x", '"steps": 5', "jax "):
         assert expected in text
     assert "svg" in page.tags and page.addresses == []
 
 
-def test_noise_that_varies_is_drawn_as_curves():
+def test_an_axis_that_varies_is_drawn_as_curves(tmp_path):
     results = [
         result(f"{policy} {noise}", policy=policy, noise=noise)
         for policy in ("expert", "spline") for noise in (0.0, 0.02)
     ]
-    curves = report._curves(results)
-    assert curves == ["expert", "expert", "spline", "spline"]
+    assert figures.curves_of(results) == ["expert", "expert", "spline", "spline"]
+    page = page_of(tmp_path, results)
+    assert "Success against waypoint noise" in page.text and "waypoint noise (m)" in page.text
     for other in (
         result("expert, other", policy="expert", noise=0.02),  # two at one point of a curve
-        {**result("ablated", noise=0.02), "ablation": "empty_cloud"},  # a curve of one point
-        result("unknown", policy="remote", noise=None),
+        result("ablated", noise=0.02, ablation="empty_cloud"),  # a curve of one point
+        result("two axes", noise=0.05, latency=2),
     ):
         labels = [r["label"] for r in [*results, other]]
-        assert report._curves([*results, other]) == labels
+        assert figures.curves_of([*results, other]) == labels
+
+
+@pytest.mark.parametrize("axis", list(SWEEPS))
+def test_every_sweep_is_drawn(axis, tmp_path):
+    """From conditions to the page; a value that is off stands in no result."""
+    conditions = sweep(Condition("spline"), axis)
+    results = [
+        {**result(label), "arm": condition.arm, **condition.axes}
+        for label, condition in conditions.items()
+    ]
+    assert [figures.value_of(r, axis) for r in results] == list(SWEEPS[axis])
+    text = " ".join(page_of(tmp_path, results).text)
+    drawn = f"Success against {axis.replace('_', ' ')}" in text
+    assert drawn != isinstance(SWEEPS[axis][0], str)
+    assert all(label in text for label in conditions)
 
 
 def test_series_are_told_apart_in_few_words():
     results = [
-        {**result("a", policy="expert", checkpoint="w1"), "ablation": "none"},
-        {**result("b", policy="expert", checkpoint="w1"), "ablation": "empty_cloud"},
-        {**result("c", policy="spline"), "ablation": "none"},
+        result("a", policy="expert", checkpoint="w1"),
+        result("b", policy="expert", checkpoint="w1", ablation="empty_cloud"),
+        result("c", policy="spline"),
     ]
-    assert report._series(results) == ["expert", "expert, empty_cloud", "spline"]
+    assert figures.series_of(results) == ["expert", "expert, empty_cloud", "spline"]
 
 
 def test_the_page_is_offline_and_carries_its_pictures(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (5, 24, 32, 3), dtype=np.uint8)
-    moving = media.animation("moving", frames, frames_per_second=10, group="lift", success=True)
+    encoded = media.encode(frames, frames_per_second=10)
+    moving = media.Media("moving", encoded, "image/webp", "lift", True)
     page = page_of(tmp_path, [result("expert")], media=[moving])
     (address,) = page.addresses
     kind, data = address.split(";base64,")
@@ -118,7 +138,8 @@ HOSTILE = '<script>alert("x")</script> & \'quoted"'
 
 def test_markup_in_any_text_is_escaped(tmp_path):
     hostile = result(HOSTILE, policy=HOSTILE, planner=HOSTILE, suite=HOSTILE, checkpoint=HOSTILE)
-    hostile["tasks"] = {HOSTILE: {**hostile["tasks"]["lift"], "failures": {HOSTILE: 1}}}
+    task = {"failures": {HOSTILE: 1}, "subgoals": {HOSTILE: 1}, "causes": {HOSTILE: 1}}
+    hostile["tasks"] = {HOSTILE: {**hostile["tasks"]["lift"], **task}}
     for other in ([], [result("plain", noise=0.02)]):
         path = tmp_path / "report.html"
         item = media.Media(HOSTILE, b"", "image/png", HOSTILE)
@@ -132,8 +153,8 @@ def test_markup_in_any_text_is_escaped(tmp_path):
 
 def empty_task(horizon):
     return {"horizon": horizon, "episodes": 0, "successes": 0, "success_rate": None,
-            "ci95": [0.0, 1.0], "failures": {}, "wrong_object": 0, "wrong_object_rate": None,
-            "invalid": 0}
+            "ci95": [0.0, 1.0], "subgoals": {}, "subgoal_share": None, "failures": {},
+            "wrong_object": 0, "wrong_object_rate": None, "invalid": 0}
 
 
 @pytest.mark.parametrize("tasks", [{}, {"lift": empty_task(None)}, {"lift": empty_task("short")}])
@@ -172,6 +193,8 @@ def test_plots_are_well_formed_xml(series, title):
 
     series = [(xml(name), colour, found) for name, colour, found in series]
     ElementTree.fromstring(plots.line_panel(xml(title), "noise", series))
+    bars = [(name, [(name, colour, 1), (name, 3, 2)], 4) for name, colour, _ in series]
+    ElementTree.fromstring(plots.stacked_panel(bars))
     rows = [(name, colour, found[0]) for name, colour, found in series]
     ElementTree.fromstring(plots.dot_panel(xml(title), rows))
 

@@ -17,9 +17,9 @@ SETTINGS = {
 }
 
 
-def episode(task="lift", success=True, kind=None, wrong=False, valid=True):
+def episode(task="lift", success=True, kind=None, wrong=False, valid=True, first=True, cause=None):
     return {"task": task, "success": success, "failure_kind": kind, "wrong_object": wrong,
-            "valid": valid}
+            "valid": valid, "subgoals": {"first": first, "second": success}, "cause": cause}
 
 
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -52,24 +52,26 @@ def test_summary_follows_the_contract():
     episodes = [
         episode("lift"),
         episode("pick_and_place", False, "dropped"),
-        episode("lift", False, "wrong_object", wrong=True),
-        episode("lift", True, None, valid=False),
-        episode("lift", False, None),
+        episode("lift", False, "wrong_object", wrong=True, cause="planner"),
+        episode("lift", False, "diverged", valid=False),
+        episode("lift", False, None, first=False, cause="planner"),
     ]
-    result = statistics.summarise(episodes, horizons=HORIZONS, **SETTINGS)
+    result = statistics.summarise(episodes, horizons=HORIZONS, settings=SETTINGS)
     assert list(result["tasks"]) == ["lift", "pick_and_place"]
     lift = result["tasks"]["lift"]
     assert (lift["episodes"], lift["successes"], lift["success_rate"]) == (4, 1, 0.25)
     assert lift["horizon"] == "short"
     assert lift["ci95"] == list(statistics.wilson(1, 4))
-    assert lift["failures"] == {"invalid": 1, "unknown": 1, "wrong_object": 1}
+    assert lift["failures"] == {"diverged": 1, "unknown": 1, "wrong_object": 1}
+    assert lift["subgoals"] == {"first": 3, "second": 1} and lift["subgoal_share"] == 0.5
+    assert lift["causes"] == {"planner": 2} and "causes" not in result["tasks"]["pick_and_place"]
     assert (lift["wrong_object"], lift["wrong_object_rate"], lift["invalid"]) == (1, 0.25, 1)
     assert result["summary"] == {"short": 0.25, "middle": 0.0, "long": None}
     assert {name: result[name] for name in SETTINGS} == SETTINGS
 
 
 def test_no_episodes_at_all():
-    result = statistics.summarise([], horizons=HORIZONS, **SETTINGS)
+    result = statistics.summarise([], horizons=HORIZONS, settings=SETTINGS)
     assert result["tasks"] == {}
     assert result["summary"] == {"short": None, "middle": None, "long": None}
 
@@ -84,10 +86,10 @@ def test_no_episodes_at_all():
     st.randoms(),
 )
 def test_counts_add_up_in_any_order(episodes, random):
-    result = statistics.summarise(episodes, horizons=HORIZONS, **SETTINGS)
+    result = statistics.summarise(episodes, horizons=HORIZONS, settings=SETTINGS)
     for name, task in result["tasks"].items():
         assert task["episodes"] == sum(e["task"] == name for e in episodes)
         assert task["successes"] + sum(task["failures"].values()) == task["episodes"]
     shuffled = list(episodes)
     random.shuffle(shuffled)
-    assert statistics.summarise(shuffled, horizons=HORIZONS, **SETTINGS) == result
+    assert statistics.summarise(shuffled, horizons=HORIZONS, settings=SETTINGS) == result
