@@ -86,8 +86,8 @@ class Button(_Mechanism):
     The frame of the body `NAME_cap` lies in the middle of the nominal cap's top.
     """
 
-    travel = 0.012
-    mover, origin = "cap", (0.0, 0.0, 0.046)
+    travel = 0.016
+    mover, origin = "cap", (0.0, 0.0, 0.050)
     _stiffness, _preload, _damping = 250.0, 0.004, 4.0  # N/m; m, squeezed at rest; N s/m
 
     def add_joint(self, body, name):
@@ -102,11 +102,11 @@ class Button(_Mechanism):
 
     def moving_parts(self, factor):
         half = 0.019 * factor
-        return {"top": _Part((-half, -half, 0.014), (half, half, self.cap_top(factor)))}
+        return {"top": _Part((-half, -half, 0.018), (half, half, self.cap_top(factor)))}
 
     def cap_top(self, factor: float) -> float:
         """Height of the cap's top when nothing presses it."""
-        return 0.046 * factor
+        return self.origin[2] * factor
 
     def radius(self, size):
         return float(0.036 * size[0] * np.sqrt(2))
