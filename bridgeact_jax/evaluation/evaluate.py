@@ -27,6 +27,7 @@ from bridgeact_jax.evaluation.media import Media
 from bridgeact_jax.evaluation.report import format_table, write_report
 from bridgeact_jax.evaluation.rollouts import PARTS, Job, Outcome, jobs_of
 from bridgeact_jax.evaluation.statistics import HORIZONS, summarise
+from bridgeact_jax.evaluation.viewing import view
 from bridgeact_jax.progress import Progress
 from bridgeact_jax.sim.tasks import TASKS
 from bridgeact_jax.workers import map_in_processes
@@ -57,9 +58,9 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_integer("workers", default_workers(), "processes", lower_bound=1)
-    flags.DEFINE_string("out", None, "directory for the results")
+    flags.DEFINE_string("out", None, "directory for the results; required but with --view")
     flags.DEFINE_bool("overwrite", False, "replace another evaluation in --out")
-    flags.mark_flag_as_required("out")
+    flags.DEFINE_bool("view", False, "show the episodes in MuJoCo's viewer and write nothing")
 
 
 def main(argv: list[str]) -> None:
@@ -67,12 +68,19 @@ def main(argv: list[str]) -> None:
     del argv
     args = flags.FLAGS
     condition = axes.condition_of(args)
+    tasks = suite_tasks(args.suite)
+    if args.view:
+        _check(condition, tasks)
+        view(condition, tasks, args.episodes)
+        return
+    if args.out is None:
+        raise UsageError("evaluate: --out is required")
     swept = args.sweep is not None
     conditions = axes.sweep(condition, args.sweep) if swept else {args.policy: condition}
     videos = int(not swept) if args.videos is None else args.videos
     results = evaluate(
         conditions,
-        suite_tasks(args.suite),
+        tasks,
         episodes=args.episodes,
         workers=args.workers,
         out=args.out,

@@ -1,5 +1,6 @@
 """Evaluation as a user meets it: fair, repeatable, resumable, and clear about what is wrong."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from bridgeact_jax import cli
 from bridgeact_jax.errors import UsageError, UserError
-from bridgeact_jax.evaluation import checkpoints, films, kept, rollouts
+from bridgeact_jax.evaluation import checkpoints, films, kept, rollouts, viewing
 from bridgeact_jax.evaluation.conditions import SWEEPS, Condition, sweep
 from bridgeact_jax.evaluation.drawing import draw_scene
 from bridgeact_jax.evaluation.evaluate import evaluate, suite_tasks
@@ -333,6 +334,25 @@ def test_bad_input_is_one_clear_line(words, status, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_episodes_are_shown_until_the_window_is_closed(monkeypatch, capsys):
+    shown = []
+
+    @contextlib.contextmanager
+    def watch(env):
+        def show():
+            shown.append(env.time)
+            return len(shown) < 5
+
+        yield show
+
+    monkeypatch.setattr(viewing, "watch", watch)
+    command = ["bridgeact", "evaluate", "--policy=spline", "--suite=reach", "--view"]
+    assert cli.main(command) == 0
+    assert cli.main(command[:-1]) == 2  # without the window there must be --out
+    np.testing.assert_allclose(shown, np.arange(1, 6) / 10)
+    assert "reach, episode 0: reach" in capsys.readouterr().out
 
 
 def test_held_out_tasks_are_evaluated():
