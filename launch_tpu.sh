@@ -7,7 +7,7 @@ usage() {
 usage: ./launch_tpu.sh --name=NAME --zone=ZONE --type=TYPE --version=VERSION
                        --store=gs://BUCKET/STORE --workdir=gs://BUCKET/RUN
                        [--config=configs/demo.py] [--project=PROJECT] [--spot] [--keep]
-                       [--dry_run] [-- --config.key=value ...]
+                       [--restarts=N] [--dry_run] [-- --config.key=value ...]
 
   --name      of the queued resource and its node       (or TPU_LAUNCH_NAME)
   --zone      such as us-central1-a                     (or TPU_LAUNCH_ZONE)
@@ -17,11 +17,16 @@ usage: ./launch_tpu.sh --name=NAME --zone=ZONE --type=TYPE --version=VERSION
   --workdir   checkpoints and metrics                   (or TPU_LAUNCH_WORKDIR)
   --spot      cheaper, may be taken away
   --keep      do not delete the slice at the end
+  --restarts  how often to begin again on a new slice when one is taken away (20)
   --dry_run   print every command, run none
 
 What follows -- goes to `bridgeact pretrain`. The slice is deleted when training ends, well or
 badly. Interrupting (Ctrl-C) while training leaves it running and says how to return to it.
-The same command again resumes from the last checkpoint in --workdir.
+The same command again resumes from the last checkpoint in --workdir; a slice that is taken away
+is replaced, and training goes on from there by itself.
+
+Exit status: 0 done; 143 training was told to stop and has saved its state, or slices were taken
+away too often; 2 the command line is wrong; otherwise training failed, with its own status.
 END
 }
 
@@ -70,7 +75,8 @@ esac
 # ---- what runs here
 name=${TPU_LAUNCH_NAME:-} zone=${TPU_LAUNCH_ZONE:-} type=${TPU_LAUNCH_TYPE:-}
 version=${TPU_LAUNCH_VERSION:-} workdir=${TPU_LAUNCH_WORKDIR:-} store=
-config=configs/demo.py spot=false keep=false dry_run=false
+config=configs/demo.py spot=false keep=false dry_run=false restarts=20
+poll=${TPU_LAUNCH_POLL:-30} # seconds between looks at the slice
 project=()
 
 while (($#)); do
@@ -83,6 +89,7 @@ while (($#)); do
     --workdir=*) workdir=${1#*=} ;;
     --config=*) config=${1#*=} ;;
     --project=*) project=("--project=${1#*=}") ;;
+    --restarts=*) restarts=${1#*=} ;;
     --spot) spot=true ;;
     --keep) keep=true ;;
     --dry_run) dry_run=true ;;
@@ -95,6 +102,7 @@ done
 for required in name zone type version store workdir; do
   [[ -n ${!required} ]] || fail "--$required is required"
 done
+[[ $restarts =~ ^[0-9]+$ ]] || fail "--restarts must be a number, not '$restarts'"
 [[ $store == gs://* ]] || fail "--store must be a gs:// address, not '$store'"
 [[ $workdir == gs://* ]] || fail "--workdir must be a gs:// address, not '$workdir'"
 [[ -f ${config%%:*} ]] || fail "no config file '${config%%:*}'"
@@ -132,31 +140,45 @@ delete=(gcloud compute tpus queued-resources delete "$name" "${where[@]}" --forc
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+run git archive --format=tar.gz "--output=$scratch/bridgeact_jax.tar.gz" HEAD
+
+state_of_slice() {
+  "${describe[@]}" 2>/dev/null || echo UNKNOWN
+}
+
+taken() { # STATE
+  [[ $1 == SUSPENDING || $1 == SUSPENDED ]]
+}
 
 # ---- the slice
-if $dry_run || ! "${describe[@]}" >/dev/null 2>&1; then run "${create[@]}"; fi
-if ! $keep; then trap 'rm -rf "$scratch"; run "${delete[@]}"' EXIT; fi
-show "${describe[@]}"
-until $dry_run; do
-  state=$("${describe[@]}")
-  echo "$(date +%H:%M:%S) $state" >&2
-  case $state in
-    ACTIVE) break ;;
-    FAILED | SUSPENDED | SUSPENDING | DELETING) echo "error: the slice is $state" >&2; exit 1 ;;
-  esac
-  sleep 30
-done
+acquire() {
+  local state
+  if ! $dry_run; then state=$(state_of_slice); fi
+  if ! $dry_run && taken "$state"; then run "${delete[@]}"; state=UNKNOWN; fi
+  if $dry_run || [[ $state == UNKNOWN ]]; then run "${create[@]}"; fi
+  if ! $keep; then trap 'rm -rf "$scratch"; run "${delete[@]}"' EXIT; fi
+  show "${describe[@]}"
+  until $dry_run; do
+    state=$("${describe[@]}")
+    echo "$(date +%H:%M:%S) $state" >&2
+    case $state in
+      ACTIVE) break ;;
+      SUSPENDING | SUSPENDED) run "${delete[@]}"; run "${create[@]}" ;;
+      FAILED | DELETING) echo "error: the slice is $state" >&2; exit 1 ;;
+    esac
+    sleep "$poll"
+  done
+}
 
-# ---- this commit, its locked dependencies, the store
-run git archive --format=tar.gz "--output=$scratch/bridgeact_jax.tar.gz" HEAD
-run gcloud compute tpus tpu-vm scp "$scratch/bridgeact_jax.tar.gz" "$name:bridgeact_jax.tar.gz" \
-  "${where[@]}" --worker=all
-on_workers all "mkdir -p bridgeact_jax && tar -xzf bridgeact_jax.tar.gz -C bridgeact_jax"
-on_workers all "bash bridgeact_jax/launch_tpu.sh worker_install $(quoted "${store%/}")"
+# ---- this commit, its locked dependencies and the store; then training on every host
+install() {
+  run gcloud compute tpus tpu-vm scp "$scratch/bridgeact_jax.tar.gz" \
+    "$name:bridgeact_jax.tar.gz" "${where[@]}" --worker=all &&
+    on_workers all "mkdir -p bridgeact_jax && tar -xzf bridgeact_jax.tar.gz -C bridgeact_jax" &&
+    on_workers all "bash bridgeact_jax/launch_tpu.sh worker_install $(quoted "${store%/}")"
+}
 
-# ---- training, in the background of every host
 training=$(quoted "--config=$config" --store=store "--workdir=$workdir" "$@")
-on_workers all "bash bridgeact_jax/launch_tpu.sh worker_train $training"
 
 # shellcheck disable=SC2329  # the trap calls it
 interrupted() {
@@ -167,12 +189,48 @@ interrupted() {
   show "${delete[@]}"
   exit 130
 }
-trap interrupted INT TERM HUP
 
-while :; do
+follow() { # its status is training's
+  local status
+  while :; do
+    status=0
+    on_workers 0 "bash bridgeact_jax/launch_tpu.sh worker_follow" || status=$?
+    ((status == 255)) || return "$status" # 255: the connection broke
+    if taken "$(state_of_slice)"; then return 255; fi
+    sleep 10
+  done
+}
+
+attempt() {
+  local status=0
+  install || return
+  on_workers all "bash bridgeact_jax/launch_tpu.sh worker_train $training" || return
+  trap interrupted INT TERM HUP
+  follow || status=$?
+  trap - INT TERM HUP
+  return "$status"
+}
+
+preempted() { # STATUS: whether the slice is being taken away, which it says late
+  local look looks=1
+  if $spot || (($1 == 143)); then looks=5; fi
+  for ((look = 1; ; look++)); do
+    if taken "$(state_of_slice)"; then return 0; fi
+    if ((look == looks)); then return 1; fi
+    sleep "$poll"
+  done
+}
+
+for ((restart = 0; ; restart++)); do
+  acquire
   status=0
-  on_workers 0 "bash bridgeact_jax/launch_tpu.sh worker_follow" || status=$?
-  ((status == 255)) || break # 255: the connection broke
-  sleep 10
+  attempt || status=$?
+  if ((status == 0)) || ! preempted "$status"; then break; fi
+  if ((restart == restarts)); then
+    echo "the slice was taken away once more than --restarts=$restarts allows" >&2
+    exit 143
+  fi
+  echo "the slice was taken away; training goes on from its last checkpoint on a new one" >&2
 done
+if ((status == 143)); then echo "training was told to stop and has saved its state" >&2; fi
 exit "$status"
