@@ -93,6 +93,14 @@ class Checkpoints:
                 force=True,
             )
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Close; but where a device or another process is lost, no write can be waited for."""
+        if kind is None or not issubclass(kind, jax.errors.JaxRuntimeError):
+            self.close()
+
     @contextlib.contextmanager
     def _writing(self):
         try:

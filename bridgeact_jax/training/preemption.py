@@ -1,11 +1,18 @@
-"""Being told to go: SIGTERM, or the notice that a machine will be taken away."""
+"""Being told to go: SIGTERM, the notice that a machine will be taken away, the loss of a peer."""
 
+import contextlib
+import os
 import signal
+import sys
+import traceback
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
 
 from bridgeact_jax.errors import UserError
+
+LAST_WAIT = 60  # seconds for the other processes to come to their end
 
 
 class Stopped(UserError):
@@ -43,3 +50,29 @@ class Notice:
         return self._told if self._alone else multihost_utils.reached_preemption_sync_point(
             self._polls
         )
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Take part in a run of several processes; if this one fails alone, it ends at once.
+
+    What every process raises alike, a UserError, ends in order. After anything else that would
+    mean to wait for processes that are dead, or that wait for this one.
+    """
+    jax.distributed.initialize(shutdown_timeout_seconds=LAST_WAIT)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        if isinstance(error, jax.errors.JaxRuntimeError) and "onnection" in reason:
+            print(
+                f"error: process {jax.process_index()} of {jax.process_count()} has lost another "
+                f"({reason}); start all of them again: they go on from the last checkpoint",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)

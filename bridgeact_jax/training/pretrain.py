@@ -1,11 +1,13 @@
 """Stage 1, action pre-training: trajectories only, no clouds."""
 
-import jax
+import contextlib
+
 from absl import flags
 from ml_collections import config_flags
 
 from bridgeact_jax.errors import UsageError
 from bridgeact_jax.training.loop import train
+from bridgeact_jax.training.preemption import joined
 
 SHOWN = ("loss", "position_error_mm", "samples_per_second")
 
@@ -35,16 +37,15 @@ def main(argv: list[str]) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Train as the flags say and print where the result lies."""
-    if args.distributed:
-        jax.distributed.initialize()
-    figures = train(
-        args.config,
-        store=args.store,
-        mixture=args.mixture,
-        stores=args.stores,
-        workdir=args.workdir,
-        init=args.init,
-    )
+    with joined() if args.distributed else contextlib.nullcontext():
+        figures = train(
+            args.config,
+            store=args.store,
+            mixture=args.mixture,
+            stores=args.stores,
+            workdir=args.workdir,
+            init=args.init,
+        )
     shown = ", ".join(f"{name} {figures[name]:.4g}" for name in SHOWN if figures)
     shown = shown or "was there already"
     print(f"checkpoint at step {args.config.steps} in {args.workdir}: {shown}")
