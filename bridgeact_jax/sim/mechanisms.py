@@ -88,12 +88,13 @@ class Button(_Mechanism):
 
     travel = 0.016
     mover, origin = "cap", (0.0, 0.0, 0.050)
-    _stiffness, _preload, _damping = 250.0, 0.004, 4.0  # N/m; m, squeezed at rest; N s/m
+    _stiffness, _preload, _damping = 400.0, 0.006, 8.0  # N/m; m, squeezed at rest; N s/m
 
     def add_joint(self, body, name):
         body.add_joint(
             name=name, type=_SLIDE, axis=(0, 0, -1), limited=1, range=(0, self.travel),
             stiffness=self._stiffness, springref=-self._preload, damping=self._damping,
+            solref_limit=CONTACT,
         )
 
     def fixed_parts(self, factor):
@@ -132,7 +133,7 @@ class Cabinet(_Mechanism):
     def add_joint(self, body, name):
         body.add_joint(
             name=name, type=_SLIDE, axis=(-1, 0, 0), limited=1, range=(0, self.travel),
-            frictionloss=self._friction, damping=self._damping,
+            frictionloss=self._friction, damping=self._damping, solref_limit=CONTACT,
         )
 
     def fixed_parts(self, factor):

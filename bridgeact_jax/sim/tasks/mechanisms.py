@@ -29,7 +29,7 @@ PULL_SHORT = 0.005  # metres by which the pull ends before the stop
 PUSH_FURTHER = 0.003  # metres by which the push goes beyond the stop
 CUBE_LATERALLY = 0.19  # metres beside the cabinet's axis: room for the hand
 DRAWER_CLEARANCE = 0.008  # metres above the drawer's floor
-PEG_CLEARANCE = (0.0025, 0.004)  # metres on each side of the peg
+FIT = 1.25  # of the hole's width to the peg's: about 3 mm of room on each side
 INSERTED = 0.6  # share of the hole's depth
 UPRIGHT = np.cos(np.radians(15.0))
 
@@ -174,7 +174,7 @@ class InsertPeg(Task):
         holes = {}
         for name in ("socket", "twin"):
             size = layout[name].size.copy()
-            size[0] = layout["peg"].size[0] + rng.uniform(*PEG_CLEARANCE)
+            size[0] = FIT * layout["peg"].size[0]
             holes[name] = replace(layout[name], size=size)
         return replace(layout, things={**layout.things, **holes})
 
