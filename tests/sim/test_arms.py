@@ -4,10 +4,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from bridgeact_jax.errors import UsageError
+from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.sim import kinematics, scene
 from bridgeact_jax.sim.arms import ARMS, COLLISION_GROUP, ROOT, TCP_SITE, find_arm
-from bridgeact_jax.sim.arms.ur5e import TOOL_LENGTH
+from bridgeact_jax.sim.arms.gripper import TOOL_LENGTH
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
 from bridgeact_jax.sim.tasks.base import tool_down
@@ -135,3 +135,100 @@ def test_everything_of_the_arm_is_the_robot(loaded, name):
 def test_an_unknown_arm_names_the_nearest():
     with pytest.raises(UsageError, match="'ur5e'"):
         Environment("reach", arm="ur5")
+
+
+# ---- a checkout of MuJoCo Menagerie --------------------------------------------------------------
+
+PLANTED = """
+<mujoco model="planted">
+  <compiler angle="radian" autolimits="true"/>
+  <option integrator="implicitfast"/>
+  <default>
+    <default class="arm">
+      <geom type="capsule" size="0.04" material="paint"/>
+      <joint axis="0 1 0" range="-3 3" damping="100"/>
+    </default>
+  </default>
+  <asset><material name="paint" rgba="0.9 0.5 0.1 1"/></asset>
+  <worldbody>
+    <light pos="0 0 2"/>
+    <body name="table" childclass="arm">
+      <geom fromto="0 0 0 0 0 0.1" size="0.07"/>
+      <body pos="0 0 0.3"> <joint name="pan" axis="0 0 1"/>
+        <geom fromto="0 0 -0.1 0 0 0"/>
+        <body> <joint name="shoulder"/>
+          <geom fromto="0 0 0 0 0 0.4"/>
+          <body pos="0 0 0.4"> <joint name="elbow"/>
+            <geom fromto="0 0 0 0.2 0 0"/>
+            <body pos="0.2 0 0"> <joint name="roll" axis="1 0 0"/>
+              <geom fromto="0 0 0 0.2 0 0"/>
+              <body pos="0.2 0 0"> <joint name="pitch"/>
+                <geom fromto="0 0 0 0.04 0 0" size="0.035"/>
+                <body pos="0.05 0 0"> <joint name="turn" axis="1 0 0"/>
+                  <geom fromto="0 0 0 0.01 0 0" size="0.03"/>
+                  <site name="attachment_site" pos="0.04 0 0" quat="1 0 1 0"/>
+                </body>
+              </body>
+            </body>
+          </body>
+        </body>
+      </body>
+    </body>
+  </worldbody>
+  <actuator><motor joint="pan"/><position joint="elbow" kp="10"/></actuator>
+  <keyframe><key qpos="0 0 0 0 1.57 0" ctrl="0 0"/></keyframe>
+</mujoco>
+"""
+
+
+@pytest.fixture
+def menagerie(tmp_path, monkeypatch):
+    for name, text in {
+        "acme/acme": PLANTED,
+        "acme/scene": '<mujoco><include file="acme.xml"/></mujoco>',
+        "short/short": PLANTED.replace("0.4", "0.2"),
+        "stiff/stiff": PLANTED.replace('<joint name="roll" axis="1 0 0"/>', ""),
+        "bare/bare": PLANTED.replace("attachment_site", "elsewhere"),
+        "broken/broken": PLANTED.replace("</body>", "", 1),
+    }.items():
+        path = tmp_path / f"{name}.xml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setenv("MENAGERIE_ROOT", str(tmp_path))
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_arm_of_a_menagerie_lifts(menagerie):
+    env = Environment("lift", arm="menagerie:acme")
+    assert len(env.arm.joints) == 6 and env.arm is find_arm("menagerie:acme")
+    model, data = env.model, mujoco.MjData(env.model)
+    _, matrix = tool(model, data, env.arm.home)
+    np.testing.assert_allclose(matrix[2], [0, 0, -1], atol=0.01)
+    assert model.nu == 7 and not model.dof_damping[:6].any()
+    env.reset(11, 0)
+    targets = list(zip(*time_guidance(guidance_of(env.waypoints())), strict=True))
+    for i in range(120):
+        env.step(*targets[min(i, len(targets) - 1)])
+    assert env.success
+
+
+@pytest.mark.parametrize(
+    "name, error, message",
+    [
+        ("acne", UsageError, "'acme'"),
+        ("acme/acne", UsageError, "'acme'"),
+        ("short", UserError, "workspace"),
+        ("stiff", UserError, "six to eight hinges"),
+        ("bare", UserError, "attachment_site"),
+        ("broken", UserError, "broken.xml"),
+    ],
+)
+def test_arms_of_a_menagerie_that_cannot_be_used(menagerie, name, error, message):
+    with pytest.raises(error, match=message):
+        find_arm(f"menagerie:{name}")
+
+
+def test_without_a_menagerie(monkeypatch):
+    monkeypatch.delenv("MENAGERIE_ROOT", raising=False)
+    with pytest.raises(UserError, match="MENAGERIE_ROOT"):
+        find_arm("menagerie:acme")

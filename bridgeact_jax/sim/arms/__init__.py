@@ -2,6 +2,7 @@
 
 from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.sim.arms.arm import COLLISION_GROUP, ROOT, TCP_SITE, VISUAL_GROUP, Arm
+from bridgeact_jax.sim.arms.menagerie import PREFIX, find_menagerie_arm
 from bridgeact_jax.sim.arms.panda import PANDA
 from bridgeact_jax.sim.arms.ur5e import UR5E
 
@@ -11,7 +12,12 @@ ARMS = {arm.name: arm for arm in (PANDA, UR5E)}
 
 
 def find_arm(name: str) -> Arm:
-    """The arm called `name`, or a `UsageError` that names the nearest one."""
+    """The arm called `name`, one of `ARMS` or "menagerie:FOLDER"; see `menagerie`.
+
+    Raises UsageError with the nearest name, UserError where a Menagerie arm cannot be used.
+    """
+    if name.startswith(PREFIX):
+        return find_menagerie_arm(name)
     if name not in ARMS:
         raise UsageError(f"unknown arm '{name}': {nearest(name, ARMS)}")
     return ARMS[name]

@@ -1,4 +1,4 @@
-"""The UR5e, six joints, with a parallel gripper that opens 85 mm.
+"""The UR5e, six joints, with the parallel gripper of `gripper`.
 
 Link lengths, masses and speeds are the maker's; the shapes are capsules and cylinders along them.
 The base is turned by half a turn, so that the arm reaches forwards with its first joint at zero.
@@ -7,19 +7,14 @@ The base is turned by half a turn, so that the arm reaches forwards with its fir
 import mujoco
 import numpy as np
 
+from bridgeact_jax.sim.arms import gripper
 from bridgeact_jax.sim.arms.arm import (
     ARMATURE,
     COLLISION_GROUP,
-    LEFT_FINGER,
-    RIGHT_FINGER,
     ROOT,
-    TCP_SITE,
     VISUAL_GROUP,
     Arm,
-    add_finger,
-    add_finger_box,
     add_servo,
-    couple_fingers,
     turn,
 )
 
@@ -59,16 +54,7 @@ _SHAPES = (
 )
 _COLLIDES_FROM = 4
 
-TOOL_LENGTH = 0.150  # metres from the flange to the tool frame
-_FINGER_RANGE = 0.0425
-_FINGER_MASS, _PALM_MASS = 0.06, 0.8
-_PALM_HALF = (0.036, 0.058, 0.044)
-_FINGERS_START = 0.090  # metres from the flange
-_PAD_BELOW_TOOL = 0.006
-
-_LINK_COLOUR, _JOINT_COLOUR, _GRIPPER_COLOUR = (
-    (0.72, 0.75, 0.78, 1), (0.28, 0.45, 0.62, 1), (0.20, 0.21, 0.23, 1)
-)
+_LINK_COLOUR, _JOINT_COLOUR = (0.72, 0.75, 0.78, 1), (0.28, 0.45, 0.62, 1)
 
 
 def add_ur5e(spec: mujoco.MjSpec, visual: bool, fingers: bool) -> None:
@@ -94,32 +80,7 @@ def add_ur5e(spec: mujoco.MjSpec, visual: bool, fingers: bool) -> None:
             add_servo(spec, name, joint_range, gain, None, torque)
         d, a, alpha = DH[i]
         pos, quat = (a, 0, d), turn((1, 0, 0), alpha)
-    _add_gripper(spec, body.add_body(name="hand", pos=pos, gravcomp=1), fingers, look)
-
-
-def _add_gripper(spec: mujoco.MjSpec, hand, fingers: bool, look: dict) -> None:
-    """A palm and two fingers whose faces are 22 mm wide; opens along the flange's y axis."""
-    hand.add_geom(
-        name="palm", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0, 0, _PALM_HALF[2]), size=_PALM_HALF,
-        mass=_PALM_MASS, contype=1, conaffinity=0, rgba=_GRIPPER_COLOUR, **look,
-    )
-    hand.add_site(name=TCP_SITE, pos=(0, 0, TOOL_LENGTH), size=(0.005, 0.005, 0.005))
-    if not fingers:
-        return
-    for name, quat in ((LEFT_FINGER, (1, 0, 0, 0)), (RIGHT_FINGER, (0, 0, 0, 1))):
-        finger = add_finger(hand, name, (0, 0, _FINGERS_START), quat, _FINGER_RANGE)
-        tip = TOOL_LENGTH + _PAD_BELOW_TOOL - _FINGERS_START
-        boxes = (
-            ("pad", 0.011, 0.005, tip - 0.028, tip, 2.0),
-            ("block", 0.008, 0.006, 0.0, tip - 0.028, 0.5),
-        )
-        for part, half_width, half_depth, start, end, friction in boxes:
-            add_finger_box(
-                finger, part, (0, half_depth, (start + end) / 2),
-                (half_width, half_depth, (end - start) / 2), mass=_FINGER_MASS / 2,
-                friction=friction, rgba=_GRIPPER_COLOUR, **look,
-            )
-    couple_fingers(spec, _FINGER_RANGE)
+    gripper.add_gripper(spec, body, pos, quat, fingers, look["group"])
 
 
 def _add_capsule(body, start, end, radius, mass, contype, **look) -> None:
@@ -135,7 +96,7 @@ UR5E = Arm(
     joints=tuple(joint[0] for joint in _JOINTS),
     home=(-0.28, -1.6, 2.0, -1.97, -np.pi / 2, -1.85),
     max_joint_speed=np.pi,
-    max_width=2 * _FINGER_RANGE,
-    floor=0.008,  # the fingers end 6 mm below the tool frame
+    max_width=gripper.MAX_WIDTH,
+    floor=gripper.FLOOR,
     add=add_ur5e,
 )
