@@ -51,9 +51,9 @@ class Environment:
     """A task's episodes, one at a time.
 
     Success is judged on physics alone. An episode ends at success, at the time limit, when the tool
-    leaves the safe region or the robot strikes an obstacle, or when the physics or a command is not
-    finite. Several environments of
-    a process share their inverse kinematics: use processes, not threads, to run them at once.
+    leaves the safe region or strikes an obstacle, or when the physics or a command is not finite.
+    Several environments of a process share their inverse kinematics: use processes, not threads,
+    to run them at once.
 
     Attributes:
       task: the `Task`.
@@ -93,7 +93,7 @@ class Environment:
             self._rng("cameras"), turn=self.disturbance.camera_turn,
             shift=self.disturbance.camera_shift,
         )
-        self.steps, self.valid, self._fault = 0, True, None
+        self.steps, self.valid, self._fault, self._frozen = 0, True, None, False
         self._place()
         self.events = None
         if self.disturbance.eventful:
@@ -117,13 +117,14 @@ class Environment:
         leads the measured pose by at most `MAX_LEAD` and `MAX_TURN`. After the end things still
         move but the verdict stands; after what is not finite nothing moves.
         """
-        if self._fault in ("not_finite", "diverged"):
+        if self._frozen:
             return self._observe()
         over = self.done
         self.steps += 1
         position, rotation = np.array(position, float), np.array(rotation, float)
         size = np.linalg.norm(rotation)
         if not (np.all(np.isfinite(position)) and np.isfinite(size + gripper) and size > 1e-6):
+            self._frozen = True
             if not over:
                 self._fault = "not_finite"
             return self._observe()
@@ -135,7 +136,9 @@ class Environment:
             self.world.gripper_open = False
         self._drive(*self._limit(position, rotation))
         if any(self.data.warning[warning].number for warning in _WARNINGS):
-            self._fault, self.valid = "diverged", False
+            self._frozen = True
+            if not over:
+                self._fault, self.valid = "diverged", False
         elif not over:
             self._judge()
         return self._observe()
@@ -158,7 +161,7 @@ class Environment:
     @property
     def success(self) -> bool:
         """Whether the task has been done."""
-        return self.book.success and self.valid
+        return self.book.success
 
     @property
     def wrong_object(self) -> bool:
