@@ -30,8 +30,8 @@ class Verdict(NamedTuple):
 class Book:
     """Follows one episode of any task.
 
-    The hand's phase: `idle` -> `closed` -> `holding` -> `released` (a free body let go: misplaced
-    until a new sub-goal is reached) or `lost`. A body on a joint that is let go leaves it idle.
+    The hand's phase is `idle`, `closed` or `holding`. Letting go of a free body, losing a body or
+    opening after nothing was taken is a mistake until a new sub-goal is reached; the first counts.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Book:
         self._targets, self._distractors = tuple(targets), tuple(distractors)
         self._grasps, self._period = grasps, period
         self._phase, self._held = "idle", None
+        self._mistake: str | None = None
         self._rest = {name: world.position(name) for name in (*targets, *distractors)}
         self._start = dict(self._rest)
         self._shifted = False
@@ -73,8 +74,8 @@ class Book:
         holding = [name for name, holds in verdict.subgoals.items() if holds]
         new = {name: True for name in holding if not self.subgoals[name]}
         self.subgoals |= new
-        if new and self._phase in ("released", "lost"):
-            self._phase = "idle"
+        if new:
+            self._mistake = None
         self.success = bool(verdict.success)
         self.wrong_object |= bool(verdict.wrong_object)
         self.wrong_order |= bool(verdict.wrong_order)
@@ -87,9 +88,9 @@ class Book:
             return "wrong_order"
         if not self.reached:
             return "did_not_reach"
-        if self._phase == "lost":
-            return "dropped"
-        if self._phase == "released" or (not self._grasps and self._shifted):
+        if self._mistake:
+            return self._mistake
+        if not self._grasps and self._shifted:
             return "misplaced"
         if self._phase == "closed" and self._grasps:
             return "missed_grasp"
@@ -107,12 +108,15 @@ class Book:
 
     def _follow_hand(self, world: World, taken: list[str]) -> None:
         if world.gripper_open:
-            if self._phase == "holding":
-                self._phase = "released" if world.is_free(self._held) else "idle"
+            if self._phase == "holding" and world.is_free(self._held):
+                self._mistake = self._mistake or "misplaced"
+            elif self._phase == "closed" and self._grasps:
+                self._mistake = self._mistake or "missed_grasp"
+            self._phase = "idle"
         elif taken and self._phase != "holding":
             self._phase, self._held = "holding", taken[0]
         elif self._phase == "idle":
             self._phase = "closed"
         away = self._phase == "holding" and not world.touched(self._held)
         if self.lasts("lost", away, LOST_AFTER):
-            self._phase = "lost"
+            self._mistake, self._phase = self._mistake or "dropped", "closed"
