@@ -15,9 +15,8 @@ def _axis(help_text: str, sweep: tuple, *, sensing: bool = False):
 class Disturbance:
     """How an episode departs from the calm world; zero turns an axis off.
 
-    An axis draws from streams of its own, so that the layout of an episode and whatever the other
-    axes draw stay the same when it is turned on. Raises UsageError for values that make no sense.
-    A field's metadata holds its `help` text, the values of its `sweep`, and whether it is `sensing`
+    An axis draws from streams of its own, so that an episode's layout stays as it is when it is
+    turned on. Raises UsageError for values that make no sense. A field's metadata holds its `help` text, the values of its `sweep`, and whether it is `sensing`
     alone: such an axis changes the cloud and nothing else.
     """
 

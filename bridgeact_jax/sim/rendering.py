@@ -135,6 +135,4 @@ def _dress(shown: mujoco.MjModel, model: mujoco.MjModel) -> None:
             continue
         geom.size[:], geom.pos[:], geom.rgba[:] = source.size, source.pos, source.rgba
         shown.geom_rbound[geom.id] = model.geom_rbound[number]
-    for number in range(1, model.nbody):
-        body = shown.body(model.body(number).name)
-        body.pos[:], body.quat[:] = model.body_pos[number], model.body_quat[number]
+    shown.body_pos[:], shown.body_quat[:] = model.body_pos, model.body_quat

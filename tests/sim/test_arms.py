@@ -10,6 +10,7 @@ from bridgeact_jax.sim.arms import ARMS, COLLISION_GROUP, ROOT, TCP_SITE, find_a
 from bridgeact_jax.sim.arms.gripper import TOOL_LENGTH
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
+from bridgeact_jax.sim.rendering import Stage
 from bridgeact_jax.sim.tasks.base import tool_down
 
 every_arm = pytest.mark.parametrize("name", ARMS)
@@ -158,7 +159,7 @@ PLANTED = """
         <geom fromto="0 0 -0.1 0 0 0"/>
         <body> <joint name="shoulder"/>
           <geom fromto="0 0 0 0 0 0.4"/>
-          <body pos="0 0 0.4"> <joint name="elbow"/>
+          <body pos="0 0 0.4"> <joint/>
             <geom fromto="0 0 0 0.2 0 0"/>
             <body pos="0.2 0 0"> <joint name="roll" axis="1 0 0"/>
               <geom fromto="0 0 0 0.2 0 0"/>
@@ -175,7 +176,7 @@ PLANTED = """
       </body>
     </body>
   </worldbody>
-  <actuator><motor joint="pan"/><position joint="elbow" kp="10"/></actuator>
+  <actuator><motor joint="pan"/><position joint="pitch" kp="10"/></actuator>
   <keyframe><key qpos="0 0 0 0 1.57 0" ctrl="0 0"/></keyframe>
 </mujoco>
 """
@@ -206,6 +207,9 @@ def test_an_arm_of_a_menagerie_lifts(menagerie):
     np.testing.assert_allclose(matrix[2], [0, 0, -1], atol=0.01)
     assert model.nu == 7 and not model.dof_damping[:6].any()
     env.reset(11, 0)
+    stage = Stage(env.scene)
+    stage.follow(env.world)
+    np.testing.assert_array_equal(stage.data.xpos, env.data.xpos)
     targets = list(zip(*time_guidance(guidance_of(env.waypoints())), strict=True))
     for i in range(120):
         env.step(*targets[min(i, len(targets) - 1)])

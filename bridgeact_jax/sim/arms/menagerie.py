@@ -107,8 +107,9 @@ def _spec(path: Path) -> mujoco.MjSpec:
     spec = mujoco.MjSpec.from_file(str(path))
     for part in (*spec.actuators, *spec.keys, *spec.sensors):
         spec.delete(part)
-    for number, geom in enumerate(spec.geoms):
-        geom.name = geom.name or f"{ROOT}_geom{number}"
+    for kind, parts in (("joint", spec.joints), ("geom", spec.geoms)):
+        for number, part in enumerate(parts):
+            part.name = part.name or f"{kind}{number}"
     flange = spec.site(_FLANGE).parent
     touching = [flange, *_ancestors(flange)][:_COLLIDING_LINKS]
     names = {body.name for body in touching}
