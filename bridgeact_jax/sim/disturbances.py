@@ -16,8 +16,9 @@ class Disturbance:
     """How an episode departs from the calm world; zero turns an axis off.
 
     An axis draws from streams of its own, so that an episode's layout stays as it is when it is
-    turned on. Raises UsageError for values that make no sense. A field's metadata holds its `help` text, the values of its `sweep`, and whether it is `sensing`
-    alone: such an axis changes the cloud and nothing else.
+    turned on. Raises UsageError for values that make no sense. A field's metadata holds its `help`
+    text, the values of its `sweep`, and whether it is `sensing` alone: such an axis changes the
+    cloud and nothing else.
     """
 
     sensor_noise: float = _axis(
