@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.sim.environment import CONTROL_PERIOD, Environment
-from bridgeact_jax.sim.rendering import Stage
+from bridgeact_jax.sim.rendering import Stage, overview
 
 
 @contextlib.contextmanager
@@ -29,6 +29,12 @@ def watch(env: Environment) -> Iterator[Callable[[], bool]]:
         )
     except Exception as error:  # what is raised depends on the platform
         raise UserError(f"the viewer cannot be opened: {error}") from error
+    with window.lock():
+        for group in ("geomgroup", "sitegroup"):
+            getattr(window.opt, group)[:] = getattr(stage.option, group)
+        seen_from = overview()
+        for part in ("lookat", "distance", "azimuth", "elevation"):
+            setattr(window.cam, part, getattr(seen_from, part))
     shown = time.monotonic()
 
     def show() -> bool:
