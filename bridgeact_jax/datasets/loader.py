@@ -5,48 +5,47 @@ over step numbers, so that its position is one integer and every host can take i
 batch holds is raw; noise, spline, projection and windows run inside the jitted step.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import grain
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from bridgeact_jax.datasets.trajectories import Trajectories, join
 from bridgeact_jax.errors import UserError
 
 EVENT_FRAMES = 10
 AHEAD = 4  # keyframes still to come that a plan must hold, where the episode has them
+ROW = 8  # numbers of a pose with a gripper command: position, rotation, command
 
 
 class Windows(NamedTuple):
     """A batch of raw windows at 10 Hz; base frame, metres, wxyz, gripper 1 = open.
 
     A plan is issued at the first of `steps` past frames; the current frame is the last of them.
+    Poses are rows of `ROW` numbers: position 3, rotation 4 and a gripper command.
 
-    history_position (B, T, 3), history_rotation (B, T, 4): poses from the plan's start on, the
-    current one repeated as padding. history_command (B, T): command last sent before each.
-    steps (B,) int32. gripper_width (B,): now, NaN where not measured. future_position (B, H, 3),
-    future_rotation (B, H, 4): poses at the H following frames; future_gripper (B, H): the commands
-    sent on the way to each. future_mask (B, H): False past the end of the episode, where the last
-    pose repeats. waypoint_* (B, K, ...), waypoint_count (B,) int32: the pose at the plan's start
-    and the keyframes after it. recorded (B, 2) bool: whether the dataset records the rotation and
-    the gripper (what it does not is filled in). cloud (B, M, 3) float16, or None.
+    history (B, T, 8): the frames from the plan's start on, each with the command last sent before;
+    from `steps` on they mean nothing. steps (B,) int32. gripper_width (B,): now, NaN where not
+    measured. future (B, H, 8): the H following frames, each with the command sent on the way there.
+    future_mask (B, H): False past the end of the episode, where the last pose repeats.
+    plan (B, K, 8): the pose at the plan's start and the keyframes after it, each with the command
+    from there on; from `waypoint_count` (B,) int32 on they mean nothing. recorded (B, 2) bool:
+    whether the dataset records the rotation and the gripper (what it does not is filled in).
+    dataset (B,) int32: which of the sampler's stores. cloud (B, M, 3) float16, or None.
     """
 
-    history_position: np.ndarray
-    history_rotation: np.ndarray
-    history_command: np.ndarray
+    history: np.ndarray
     steps: np.ndarray
     gripper_width: np.ndarray
-    future_position: np.ndarray
-    future_rotation: np.ndarray
-    future_gripper: np.ndarray
+    future: np.ndarray
     future_mask: np.ndarray
-    waypoint_position: np.ndarray
-    waypoint_rotation: np.ndarray
-    waypoint_gripper: np.ndarray
+    plan: np.ndarray
     waypoint_count: np.ndarray
     recorded: np.ndarray
+    dataset: np.ndarray
     cloud: np.ndarray | None
 
 
@@ -61,6 +60,10 @@ class WindowSampler:
       contact_weight: how many times more often a frame within a second of a gripper event is drawn
         than any other of its store.
       with_cloud: gather clouds too. Raises UserError if there are none.
+
+    Attributes:
+      lengths: (E,) frames of each episode, over all stores in turn. first_episode: (D + 1,) where
+        each store's episodes begin.
     """
 
     def __init__(
@@ -82,34 +85,59 @@ class WindowSampler:
         still = [store.name for store in stores if not store.num_windows]
         if still:
             raise UserError(f"no episode of at least two frames at 10 Hz in {', '.join(still)}")
-        self._data = data = join(stores)
+        data = join(stores)
         self._names = [store.name for store in stores]
-        self._first_episode = np.cumsum([0, *(len(store.offsets) - 1 for store in stores)])
+        self.first_episode = np.cumsum([0, *(len(store.offsets) - 1 for store in stores)])
         self._horizon, self._history, self._waypoints = horizon, history, waypoints
         self._clouds = [store.cloud for store in stores] if with_cloud else None
+        self._cloud_row, self._gripper_width = data.cloud_row, data.gripper_width
         self._recorded = np.array([store.recorded for store in stores])
+        self._offsets, self.lengths = data.offsets, np.diff(data.offsets)
+        self._keyframe_row, self._keyframe_offsets = data.keyframe_row, data.keyframe_offsets
         self._episode_of = np.repeat(np.arange(len(data.offsets) - 1), np.diff(data.offsets))
-        weight = self._weights(contact_weight)
+        before = np.maximum(np.arange(len(data.gripper)) - 1, data.offsets[self._episode_of])
+        self._frames = _pack(data, data.gripper[before], padding=max(history, horizon + 1))
+        self._gripper = data.gripper
+        self._keyframes = _pack(data, data.gripper, data.keyframe_row, padding=waypoints)
         self._ends = np.cumsum([len(store.position) for store in stores])
-        drawn = np.flatnonzero(weight)
-        self._last = drawn[np.searchsorted(drawn, self._ends) - 1]
-        self._cumulative = np.cumsum(weight)
-        totals = np.concatenate([[0.0], self._cumulative[self._ends - 1]])
-        self._start, self._total = totals[:-1], np.diff(totals)
-        self._probability = np.ones(1) if probability is None else np.asarray(probability)
+        self._weight = self._weights(contact_weight)
+        self._draw(self._weight, np.ones(1) if probability is None else np.asarray(probability))
 
     def _weights(self, contact_weight: float) -> np.ndarray:
         """(N,) how often each row is drawn as the current frame, within its store."""
-        data, episode = self._data, self._episode_of
+        episode = self._episode_of
         within = np.diff(episode) == 0
-        flips = np.flatnonzero(np.diff(data.gripper > 0.5) & within)
+        flips = np.flatnonzero(np.diff(self._gripper > 0.5) & within)
         weight = np.ones(len(episode))
         for shift in range(-EVENT_FRAMES, EVENT_FRAMES + 1):
             near = np.clip(flips + shift, 0, len(weight) - 1)
             same = episode[near] == episode[flips]
             weight[near[same]] = contact_weight
-        weight[data.offsets[1:] - 1] = 0.0
+        weight[self._offsets[1:] - 1] = 0.0
         return weight
+
+    def _draw(self, weight: np.ndarray, probability: np.ndarray) -> None:
+        """Draw rows by `weight` (N,) within stores drawn by `probability` (D,)."""
+        self._cumulative = np.cumsum(weight)
+        totals = np.concatenate([[0.0], self._cumulative[self._ends - 1]])
+        self._start, self._total = totals[:-1], np.diff(totals)
+        drawn = np.flatnonzero(weight)
+        self._last = drawn[np.searchsorted(drawn, self._ends) - 1]
+        self._probability = probability
+
+    def only(self, episodes: np.ndarray) -> "WindowSampler":
+        """The same sampler, drawing from some episodes alone; nothing is copied but the weights.
+
+        Args:
+          episodes: (E,) bool, over the episodes of all stores. Stores without any are left out,
+            the others keep their proportions. At least one must have two frames.
+        """
+        sampler = copy.copy(self)
+        weight = np.where(episodes[self._episode_of], self._weight, 0.0)
+        totals = np.add.reduceat(weight, np.concatenate([[0], self._ends[:-1]]))
+        probability = np.where(totals > 0, self._probability, 0.0)
+        sampler._draw(weight, probability / probability.sum())
+        return sampler
 
     def rows(self, seed: int, step: int, batch_size: int) -> np.ndarray:
         """(batch_size,) current frames drawn for a step, with replacement.
@@ -117,9 +145,11 @@ class WindowSampler:
         One uniform number chooses the store by its probability, and what it leaves the frame.
         """
         uniform = np.random.default_rng((seed, step)).random(batch_size)
-        before = np.concatenate([[0.0], np.cumsum(self._probability)[:-1]])
-        store = np.searchsorted(before, uniform, side="right") - 1
-        within = (uniform - before[store]) / self._probability[store]
+        drawn = np.flatnonzero(self._probability)
+        before = np.concatenate([[0.0], np.cumsum(self._probability[drawn])[:-1]])
+        index = np.searchsorted(before, uniform, side="right") - 1
+        store = drawn[index]
+        within = (uniform - before[index]) / self._probability[store]
         target = self._start[store] + within * self._total[store]
         rows = np.searchsorted(self._cumulative, target, side="right")
         return np.minimum(rows, self._last[store])  # rounding could reach the next store
@@ -129,47 +159,49 @@ class WindowSampler:
         store = np.searchsorted(self._ends, rows, side="right")
         episode = self._episode_of[rows]
         names = [self._names[index] for index in store]
-        return names, episode - self._first_episode[store], rows - self._data.offsets[episode]
+        return names, episode - self.first_episode[store], rows - self._offsets[episode]
 
     def gather(self, rows: np.ndarray) -> Windows:
-        """The windows whose current frames are `rows` (B,)."""
-        data, horizon = self._data, self._horizon
+        """The windows at the current frames `rows` (B,), each of which has a next frame."""
+        horizon, keyframe_row = self._horizon, self._keyframe_row
         episode = self._episode_of[rows]
-        first, last = data.offsets[episode], data.offsets[episode + 1] - 1
+        first, last = self._offsets[episode], self._offsets[episode + 1] - 1
         start = np.maximum(first, rows - self._history + 1)
-        latest = np.searchsorted(data.keyframe_row, rows, side="right") + AHEAD - self._waypoints
-        own = latest >= data.keyframe_offsets[episode]
-        start = np.where(own, np.maximum(start, data.keyframe_row[latest * own]), start)
-        past = np.minimum(start[:, None] + np.arange(self._history), rows[:, None])
-        ahead = rows[:, None] + 1 + np.arange(horizon)
-        future = np.minimum(ahead, last[:, None])
+        latest = np.searchsorted(keyframe_row, rows, side="right") + AHEAD - self._waypoints
+        own = latest >= self._keyframe_offsets[episode]
+        start = np.where(own, np.maximum(start, keyframe_row[latest * own]), start)
 
-        upcoming = np.searchsorted(data.keyframe_row, start, side="right")
-        end = data.keyframe_offsets[episode + 1]
-        index = np.minimum(upcoming[:, None] + np.arange(self._waypoints - 1), end[:, None] - 1)
-        plan = np.concatenate([start[:, None], data.keyframe_row[index]], axis=1)
-        count = 1 + np.minimum(end - upcoming, self._waypoints - 1)
+        future = _runs(self._frames, horizon)[rows + 1]
+        ahead = rows[:, None] + 1 + np.arange(horizon)
+        inside = ahead <= last[:, None]
+        beyond = np.flatnonzero(~inside[:, -1])
+        stay = self._frames[last[beyond], None]
+        past_end = np.where(inside[beyond, :, None], future[beyond], stay)
+        past_end[..., -1] = self._gripper[np.minimum(ahead[beyond] - 1, last[beyond, None])]
+        future[beyond] = past_end
+
+        upcoming = np.searchsorted(keyframe_row, start, side="right")
+        left = self._keyframe_offsets[episode + 1] - upcoming
+        plan = np.empty((len(rows), self._waypoints, ROW), np.float32)
+        plan[:, 0] = self._frames[start]
+        plan[:, 0, -1] = self._gripper[start]
+        plan[:, 1:] = _runs(self._keyframes, self._waypoints - 1)[upcoming]
         store = np.searchsorted(self._ends, rows, side="right")
         return Windows(
-            history_position=data.position[past],
-            history_rotation=data.rotation[past],
-            history_command=data.gripper[np.maximum(past - 1, first[:, None])],
+            history=_runs(self._frames, self._history)[start],
             steps=(rows - start + 1).astype(np.int32),
-            gripper_width=data.gripper_width[rows],
-            future_position=data.position[future],
-            future_rotation=data.rotation[future],
-            future_gripper=data.gripper[np.minimum(ahead - 1, last[:, None])],
-            future_mask=ahead <= last[:, None],
-            waypoint_position=data.position[plan],
-            waypoint_rotation=data.rotation[plan],
-            waypoint_gripper=data.gripper[plan],
-            waypoint_count=count.astype(np.int32),
+            gripper_width=self._gripper_width[rows],
+            future=future,
+            future_mask=inside,
+            plan=plan,
+            waypoint_count=(1 + np.minimum(left, self._waypoints - 1)).astype(np.int32),
             recorded=self._recorded[store],
+            dataset=store.astype(np.int32),
             cloud=None if self._clouds is None else self._gather_clouds(rows, store),
         )
 
     def _gather_clouds(self, rows: np.ndarray, store: np.ndarray) -> np.ndarray:
-        row = self._data.cloud_row[rows]
+        row = self._cloud_row[rows]
         if len(self._clouds) == 1:
             return self._clouds[0][row]
         gathered = np.empty((len(rows), *self._clouds[0].shape[1:]), self._clouds[0].dtype)
@@ -194,3 +226,18 @@ class WindowSampler:
         steps = grain.MapDataset.range(first_step, np.iinfo(np.int32).max)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         return iter(steps.map(batch).to_iter_dataset(options))
+
+
+def _pack(
+    data: Trajectories, command: np.ndarray, rows: np.ndarray | slice = slice(None), *, padding: int
+) -> np.ndarray:
+    """(len(rows) + padding, ROW) float32: pose and command of `rows`, then the last one again."""
+    columns = data.position[rows], data.rotation[rows], command[rows, None]
+    packed = np.concatenate(columns, axis=1, dtype=np.float32)
+    return np.concatenate([packed, np.repeat(packed[-1:], padding, axis=0)])
+
+
+def _runs(packed: np.ndarray, length: int) -> np.ndarray:
+    """(M - length + 1, length, ROW) view of every run of `length` rows: gathered as one block."""
+    shape = len(packed) - length + 1, length, ROW
+    return as_strided(packed, shape, (packed.strides[0], *packed.strides), writeable=False)

@@ -16,9 +16,8 @@ from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from bridgeact_jax.datasets.episode import CLOUD_SHAPE
-from bridgeact_jax.datasets.loader import Windows
+from bridgeact_jax.datasets.loader import ROW, Windows
 from bridgeact_jax.errors import UserError
-from bridgeact_jax.models import normalizer
 from bridgeact_jax.models.action_expert import ExpertConfig
 from bridgeact_jax.training.checkpoint import abstract_params
 from bridgeact_jax.training.config import check_config, expert_config
@@ -30,7 +29,8 @@ from bridgeact_jax.training.mesh import (
     replicated,
     state_sharding,
 )
-from bridgeact_jax.training.step import TrainState, make_optimizer, make_train_step
+from bridgeact_jax.training.state import state_shapes
+from bridgeact_jax.training.step import make_train_step
 from bridgeact_jax.training.tpus import Chip, absent_devices, parse_topology
 
 MIB = 2**20
@@ -115,38 +115,26 @@ def abstract_windows(config: ml_collections.ConfigDict, model: ExpertConfig) -> 
         return jax.ShapeDtypeStruct((batch, *shape), dtype)
 
     return Windows(
-        history_position=array(past, 3),
-        history_rotation=array(past, 4),
-        history_command=array(past),
+        history=array(past, ROW),
         steps=array(dtype=jnp.int32),
         gripper_width=array(),
-        future_position=array(future, 3),
-        future_rotation=array(future, 4),
-        future_gripper=array(future),
+        future=array(future, ROW),
         future_mask=array(future, dtype=jnp.bool_),
-        waypoint_position=array(plan, 3),
-        waypoint_rotation=array(plan, 4),
-        waypoint_gripper=array(plan),
+        plan=array(plan, ROW),
         waypoint_count=array(dtype=jnp.int32),
         recorded=array(2, dtype=jnp.bool_),
+        dataset=array(dtype=jnp.int32),
         cloud=array(*CLOUD_SHAPE, dtype=jnp.float16) if config.use_cloud else None,
     )
 
 
 def trace_step(config: ml_collections.ConfigDict, mesh: Mesh) -> jax.stages.Traced:
     """The training step of `config` on `mesh`, whose devices may be absent, from shapes alone."""
-    model, optimizer = expert_config(config), make_optimizer(config)
-    params = abstract_params(model)
-    state = TrainState(
-        jax.ShapeDtypeStruct((), jnp.int32),
-        params,
-        params,
-        jax.eval_shape(optimizer.init, params),
-        jax.eval_shape(normalizer.identity),
-    )
+    model = expert_config(config)
+    state = state_shapes(config, model)
     shardings = state_sharding(mesh, state)
     step = jax.jit(
-        make_train_step(model, config, optimizer),
+        make_train_step(model, config, mesh),
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import runpy
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.use_cloud = False  # stage 2 turns it on
+    config.task = ""  # the only one of the data, for a policy that is given no plan
     config.steps = 1000
     config.batch_size = 256  # global
     config.accumulate = 1  # micro-batches a step: less memory, the same result
@@ -37,6 +39,8 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     config.checkpoint_every = 1000  # steps
     config.checkpoint_minutes = 0.0  # also after so many, seen when logging; 0 for never
     config.checkpoints_kept = 2
+    config.profile_steps = (0, 0)  # first and last of a profiler trace; (0, 0) for none
+    config.wandb = ""  # project to report to as well; empty for none
     config.fsdp = 1  # devices over which parameters are sharded; the rest are data parallel
 
     model = dataclasses.replace(ExpertConfig(), **SIZES[size])
@@ -60,6 +64,10 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     config.dropout = dropout = ml_collections.ConfigDict()
     dropout.guidance = 0.1
     dropout.cloud = 0.1
+
+    config.validation = validation = ml_collections.ConfigDict()
+    validation.share = 0.02  # of each store's episodes, held out from training
+    validation.windows = 1024  # of them, the same at each planned checkpoint
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
     optimizer.learning_rate = 1e-3
@@ -91,7 +99,17 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         "checkpoint_every": (config.checkpoint_every > 0, "positive"),
         "checkpoint_minutes": (config.checkpoint_minutes >= 0, "0 or more"),
         "checkpoints_kept": (config.checkpoints_kept > 0, "positive"),
+        "profile_steps": (
+            len(config.profile_steps) == 2 and config.profile_steps[0] <= config.profile_steps[1],
+            "the first and the last step of a trace",
+        ),
+        "wandb": (
+            not config.wandb or importlib.util.find_spec("wandb") is not None,
+            "empty, unless the package is installed (`.venv/bin/uv pip install wandb`)",
+        ),
         "seed": (config.seed >= 0, "0 or more"),
+        "validation.share": (0 <= config.validation.share < 1, "0 or more and less than 1"),
+        "validation.windows": (config.validation.windows > 0, "positive"),
         "data.history": (config.data.history > 0, "positive"),
         "data.waypoints": (config.data.waypoints > AHEAD, f"more than {AHEAD}"),
         "model.horizon": (

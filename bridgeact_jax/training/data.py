@@ -27,6 +27,12 @@ class TrainingData(NamedTuple):
     sampler: WindowSampler
     source: dict[str, Any]
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """What the sampler's stores are called."""
+        mixture = self.source["mixture"]
+        return tuple(mixture["datasets"]) if mixture else ("the store",)
+
     def shares(self) -> str:
         """The mixture as a table; empty for a single store."""
         mixture = self.source["mixture"]

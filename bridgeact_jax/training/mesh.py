@@ -10,6 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bridgeact_jax.errors import UsageError
 
+BATCH_AXES = ("data", "fsdp")
 SMALLEST_SHARDED = 2**14  # elements: below this a parameter is copied to every device
 
 
@@ -32,7 +33,7 @@ def make_mesh(fsdp: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
         grid = mesh_utils.create_hybrid_device_mesh(
             shape, (slices, 1), devices, allow_split_physical_axes=True
         )
-    return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+    return Mesh(grid, BATCH_AXES, axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def check_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
@@ -47,7 +48,12 @@ def check_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis over every device."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def to_devices(batch, sharding: jax.sharding.Sharding):
+    """A pytree of global arrays, of which each process holds its own part."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

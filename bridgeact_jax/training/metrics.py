@@ -3,11 +3,16 @@
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import Iterator
 
+import jax
+import ml_collections
 import numpy as np
 from etils import epath
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from bridgeact_jax.errors import UserError
 
@@ -18,11 +23,18 @@ class MetricsWriter:
     The file is replaced as a whole each time, which is atomic and works on object stores too.
     """
 
-    def __init__(self, workdir: epath.Path, first_step: int):
+    def __init__(self, workdir: epath.Path, first_step: int, config: ml_collections.ConfigDict):
+        """Where `config.wandb` names a project, Weights & Biases receives the figures too."""
         self._path = workdir / "metrics.jsonl"
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         self._lines = [line for line in lines if json.loads(line)["step"] <= first_step]
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+        with self._writing():
+            (workdir / "tensorboard").mkdir(parents=True, exist_ok=True)
+            # Without a thread of its own, so that a full disk is found here.
+            self._events = EventsWriter(str(workdir / "tensorboard/events"))
+            restart = SessionLog(status=SessionLog.START)  # later steps are forgotten
+            self._events.write_event(Event(step=first_step + 1, session_log=restart))
+        self._wandb = _wandb_run(workdir, config) if config.wandb else None
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Write the figures of a step; names become keys and TensorBoard tags.
@@ -31,17 +43,70 @@ class MetricsWriter:
         """
         self._lines.append(json.dumps({"step": step, **figures}))
         partial = self._path.with_name(self._path.name + ".partial")
-        try:
+        with self._writing():
             partial.write_text("\n".join(self._lines) + "\n")
             partial.replace(self._path)
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from None
-        for name, value in figures.items():
-            self._events.add_scalar(name, value, step)
+            for name, value in figures.items():
+                summary = scalar(name, value)
+                self._events.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+            self._events.flush()
+        if self._wandb is not None:
+            self._wandb.log(figures, step=step)
 
     def close(self) -> None:
         """Flush the events."""
-        self._events.close()
+        with self._writing():
+            self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from None
+
+
+def _wandb_run(workdir: epath.Path, config: ml_collections.ConfigDict):
+    import wandb
+
+    return wandb.init(
+        project=config.wandb,
+        name=workdir.name,
+        id=uuid.uuid5(uuid.NAMESPACE_URL, str(workdir)).hex,  # so that a resumed run goes on
+        resume="allow",
+        dir=str(workdir),
+        config=config.to_dict(),
+    )
+
+
+class Profiler:
+    """A trace of the steps `first` to `last` for TensorBoard's profiler, in `folder`."""
+
+    def __init__(self, folder: epath.Path, steps: tuple[int, int]):
+        self._folder, (self._first, self._last) = folder, steps
+        self._running = False
+
+    def __enter__(self) -> "Profiler":
+        return self
+
+    def before(self, step: int) -> None:
+        """Begin the trace if this is its first step."""
+        if step == self._first:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def after(self, step: int, result) -> None:
+        """End the trace if this was its last step, once `result` is there."""
+        if self._running and step == self._last:
+            jax.block_until_ready(result)
+            self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
 
 
 class Stopwatch:

@@ -1,150 +1,21 @@
-"""From a raw batch to a gradient: noise, guidance, projection, observation, loss. All jitted."""
+"""From a raw batch to an update of the state: loss, gradient, optimiser. All jitted."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bridgeact_jax.datasets.loader import Windows
-from bridgeact_jax.geometry import clouds, rotations
-from bridgeact_jax.geometry.guidance import Waypoints, build_guidance, is_open
-from bridgeact_jax.geometry.noise import perturb_waypoints
-from bridgeact_jax.geometry.projection import project_history
 from bridgeact_jax.models import diffusion
 from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig
 from bridgeact_jax.models.normalizer import Normalizer
-from bridgeact_jax.models.observation import (
-    ACTION_DIM,
-    PAST,
-    Observation,
-    Proprioception,
-    action_chunk,
-    observe,
-)
-
-HELD_RADIUS = 0.05  # metres around the tool within which points belong to what it holds
-PART_OF_CHUNK = np.repeat([0, 1, 2], [3, 6, 1])  # position, rotation, gripper
-FAR = 1e3  # metres, where a plan has no gripper event
-
-
-class TrainState(NamedTuple):
-    """step () int32; params and ema, pytrees of float32; opt_state of the optimiser; normalizer."""
-
-    step: jax.Array
-    params: dict
-    ema: dict
-    opt_state: optax.OptState
-    normalizer: Normalizer
-
-
-class Example(NamedTuple):
-    """What the loss needs: observation, target chunk (H, 10) in metres, mask (H, 10) bool.
-
-    The mask is False past the episode's end and for what the dataset does not record.
-    """
-
-    observation: Observation
-    chunk: jax.Array
-    mask: jax.Array
-
-
-def _displace(
-    key: jax.Array, window: Windows, noise: ml_collections.ConfigDict
-) -> tuple[Windows, jax.Array, jax.Array]:
-    """The current pose moved off the path, as errors in closed loop will move it.
-
-    The displacement narrows towards gripper events, where the hand is between things. What the hand
-    holds, the points near it while it is told to be closed, moves along. Returns the window with
-    its last poses and held points displaced, and the displacement as (3,) metres and (4,) wxyz.
-    """
-    position_key, rotation_key = jax.random.split(key)
-    here = window.history_position[window.steps - 1]
-    opened = is_open(window.waypoint_gripper)
-    event = jnp.concatenate([jnp.zeros(1, bool), opened[1:] != opened[:-1]])
-    event &= jnp.arange(opened.shape[0]) < window.waypoint_count
-    distance = jnp.linalg.norm(window.waypoint_position - here, axis=-1)
-    nearest = jnp.min(jnp.where(event, distance, FAR))
-    funnel = jnp.minimum(noise.recovery_floor + noise.recovery_slope * nearest, 1.0)
-    scale = jnp.minimum(funnel / noise.recovery_position, 1.0)
-    shift = noise.recovery_position * scale * jax.random.normal(position_key, (3,))
-    turn = noise.recovery_rotation * scale * jax.random.normal(rotation_key, (3,))
-    turn = rotations.exp(turn)
-    recent = jnp.arange(window.history_position.shape[0]) >= window.steps - 1 - PAST
-    recent &= window.steps > 1
-    position = jnp.where(recent[:, None], window.history_position + shift, window.history_position)
-    rotation = jnp.where(
-        recent[:, None],
-        rotations.multiply(turn, window.history_rotation),
-        window.history_rotation,
-    )
-    moved = window.steps > 1
-    shift = jnp.where(moved, shift, 0.0)
-    turn = jnp.where(moved, turn, jnp.array([1.0, 0.0, 0.0, 0.0]))
-    cloud = window.cloud
-    if cloud is not None:
-        offset = cloud.astype(jnp.float32) - here
-        held = ~is_open(window.history_command[window.steps - 1])
-        held &= jnp.linalg.norm(offset, axis=-1) < HELD_RADIUS
-        carried = here + shift + rotations.rotate(turn, offset)
-        cloud = jnp.where(held[:, None], carried, cloud.astype(jnp.float32))
-    displaced = window._replace(
-        history_position=position, history_rotation=rotation, cloud=cloud
-    )
-    return displaced, shift, turn
-
-
-def make_example(
-    key: jax.Array, window: Windows, model: ExpertConfig, noise: ml_collections.ConfigDict
-) -> Example:
-    """One training example from one raw window (no batch dimension); a pure function of its key.
-
-    The displaced arm returns to the demonstrated path linearly over `recovery_steps` rows.
-    """
-    plan_key, displace_key, crop_key = jax.random.split(key, 3)
-    window, shift, turn = _displace(displace_key, window, noise)
-    fade = jnp.clip(1.0 - (jnp.arange(model.horizon) + 1.0) / noise.recovery_steps, 0.0, 1.0)
-    identity = jnp.array([1.0, 0.0, 0.0, 0.0])
-    future_position = window.future_position + fade[:, None] * shift
-    future_rotation = rotations.multiply(
-        rotations.slerp(identity, turn, fade), window.future_rotation
-    )
-
-    plan = Waypoints(
-        window.waypoint_position,
-        window.waypoint_rotation,
-        window.waypoint_gripper,
-        window.waypoint_count,
-    )
-    plan = perturb_waypoints(plan_key, plan, noise.waypoint, noise.common, noise.rotation)
-    guidance = build_guidance(plan)
-    progress = project_history(
-        guidance,
-        window.history_position,
-        window.history_rotation,
-        window.history_command,
-        window.steps,
-    )
-    recent = jnp.maximum(window.steps - 1 - jnp.arange(PAST, -1, -1), 0)
-    proprioception = Proprioception(
-        window.history_position[recent],
-        window.history_rotation[recent],
-        window.history_command[window.steps - 1],
-        window.gripper_width,
-    )
-    origin, facing = proprioception.position[-1], proprioception.rotation[-1]
-    if window.cloud is None:
-        points, mask = jnp.zeros((model.points, 3)), jnp.zeros(model.points, bool)
-    else:
-        points, mask = clouds.crop(crop_key, window.cloud, origin, model.crop_radius, model.points)
-    known = jnp.concatenate([jnp.ones(1, bool), window.recorded])[PART_OF_CHUNK]
-    return Example(
-        observe(guidance, progress, proprioception, points, mask),
-        action_chunk(future_position, future_rotation, window.future_gripper, origin, facing),
-        window.future_mask[:, None] & known,
-    )
+from bridgeact_jax.models.observation import ACTION_DIM
+from bridgeact_jax.training.example import Example, make_example
+from bridgeact_jax.training.mesh import BATCH_AXES
+from bridgeact_jax.training.state import TrainState, make_optimizer
 
 
 class Draws(NamedTuple):
@@ -161,7 +32,7 @@ class Draws(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Added over the numbers of a batch that count, and how many they are, all ().
+    """Added over the numbers of a batch that count, and how many they are, all (D,) by dataset.
 
     squared: of the normalised chunk, over `numbers`. distance: metres, over `rows`.
     """
@@ -171,12 +42,16 @@ class Sums(NamedTuple):
     distance: jax.Array
     rows: jax.Array
 
-    def figures(self) -> dict[str, jax.Array]:
-        """The means, by the names they are logged under."""
-        return {
-            "loss": self.squared / jnp.maximum(self.numbers, 1),
-            "position_error_mm": 1e3 * self.distance / jnp.maximum(self.rows, 1),
+    def figures(self, datasets: tuple[str, ...]) -> dict[str, jax.Array]:
+        """The means, by the names they are logged under; NaN for a dataset that was not drawn."""
+        figures = {
+            "loss": jnp.sum(self.squared) / jnp.maximum(jnp.sum(self.numbers), 1),
+            "position_error_mm": 1e3 * jnp.sum(self.distance) / jnp.maximum(jnp.sum(self.rows), 1),
         }
+        if len(datasets) > 1:
+            by_dataset = self.squared / self.numbers
+            figures |= {f"loss/{name}": by_dataset[i] for i, name in enumerate(datasets)}
+        return figures
 
 
 def draw(
@@ -197,13 +72,16 @@ def diffusion_loss(
     params: dict,
     draws: Draws,
     example: Example,
+    dataset: jax.Array,
     normalizer: Normalizer,
     model: ExpertConfig,
     config: ml_collections.ConfigDict,
+    datasets: int = 1,
 ) -> tuple[jax.Array, Sums]:
     """Squared error of the predicted clean chunk, summed over valid numbers, and what to log.
 
-    Each observation is encoded once and denoised against its noise draws.
+    Each observation is encoded once and denoised against its noise draws. `dataset` (B,) int32 is
+    where an example comes from, of so many `datasets`.
     """
     expert = ActionExpert(model)
     clean = normalizer.normalize(example.chunk)
@@ -218,39 +96,51 @@ def diffusion_loss(
         method=ActionExpert.encode,
     )
 
-    condition, clean, mask = (
-        jnp.repeat(x, config.noise_draws, axis=0) for x in (condition, clean, example.mask)
+    condition, clean, mask, dataset = (
+        jnp.repeat(x, config.noise_draws, axis=0)
+        for x in (condition, clean, example.mask, dataset)
     )
     noise, step = draws.noise.reshape(clean.shape), draws.step.reshape(-1)
     noisy = diffusion.add_noise(clean, noise, step, model.train_steps)
     predicted = expert.apply(
         {"params": params}, condition, noisy, step, method=ActionExpert.denoise
     )
-    squared = jnp.sum(jnp.where(mask, (predicted - clean) ** 2, 0.0))
+    squared = jnp.sum(jnp.where(mask, (predicted - clean) ** 2, 0.0), axis=(1, 2))
     error = (predicted[..., :3] - clean[..., :3]) * normalizer.scale[:3]
     inside = mask[..., 0]
-    distance = jnp.where(inside, jnp.linalg.norm(error, axis=-1), 0.0)
-    return squared, Sums(squared, jnp.sum(mask), jnp.sum(distance), jnp.sum(inside))
+    distance = jnp.sum(jnp.where(inside, jnp.linalg.norm(error, axis=-1), 0.0), axis=1)
+    columns = squared, jnp.sum(mask, axis=(1, 2)), distance, jnp.sum(inside, axis=1)
+    member = dataset[:, None] == jnp.arange(datasets)
+    sums = Sums(*(jnp.sum(jnp.where(member, x[:, None], 0), axis=0) for x in columns))
+    return jnp.sum(squared), sums
 
 
 def make_train_step(
-    model: ExpertConfig, config: ml_collections.ConfigDict, optimizer: optax.GradientTransformation
+    model: ExpertConfig,
+    config: ml_collections.ConfigDict,
+    mesh: Mesh,
+    datasets: tuple[str, ...] = ("the store",),
 ):
     """`(state, windows) -> (state, figures)`, a pure function; randomness follows from the step.
 
-    The batch is taken in `config.accumulate` micro-batches, whose gradients add up to that of the
-    whole. A step that is not finite changes nothing but the count, and figures["finite"] says so.
+    Every device of `mesh` adds up the gradient of its own part of the batch in float32, taken in
+    `config.accumulate` micro-batches; then one sum over the devices is all that they exchange of
+    it. A step that is not finite changes nothing but the count, and figures["finite"] says so.
     """
+    optimizer = make_optimizer(config)
+    of_device = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    micro_of_device = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
 
     def gradient_of(params, normalizer, micro):
         keys, draws, windows = micro
         example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
         return jax.grad(diffusion_loss, has_aux=True)(
-            params, draws, example, normalizer, model, config
+            params, draws, example, windows.dataset, normalizer, model, config, len(datasets)
         )
 
-    def split(x):  # every micro-batch takes from every device's part, so that nothing moves
-        return x.reshape(-1, config.accumulate, *x.shape[1:]).swapaxes(0, 1)
+    def split(x):  # (B, ...) to (micro-batches, devices, ...), so that nothing moves
+        x = x.reshape(mesh.size, config.accumulate, -1, *x.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(x, micro_of_device)
 
     def train_step(state: TrainState, windows: Windows) -> tuple[TrainState, dict]:
         batch = windows.steps.shape[0]
@@ -259,25 +149,29 @@ def make_train_step(
         whole = (
             jax.random.split(example_key, batch), draw(loss_key, batch, model, config), windows
         )  # fmt: skip
+        of_devices = jax.vmap(gradient_of, in_axes=(None, None, 0))
 
         def add(total, micro):
-            part = gradient_of(state.params, state.normalizer, micro)
+            part = of_devices(state.params, state.normalizer, micro)
             return jax.tree.map(jnp.add, total, part), None
 
         parts = jax.tree.map(split, whole)
         shapes = jax.eval_shape(
-            gradient_of, state.params, state.normalizer, jax.tree.map(lambda x: x[0], parts)
+            of_devices, state.params, state.normalizer, jax.tree.map(lambda x: x[0], parts)
         )
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (gradient, sums), _ = jax.lax.scan(add, zeros, parts)
-        gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.numbers, 1), gradient)
+        zeros = jax.lax.with_sharding_constraint(zeros, of_device)
+        added, _ = jax.lax.scan(add, zeros, parts)
+        gradient, sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), added)
+        numbers = jnp.maximum(jnp.sum(sums.numbers), 1)
+        gradient = jax.tree.map(lambda g: g / numbers, gradient)
 
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         count = state.step.astype(jnp.float32)
         decay = jnp.minimum(config.optimizer.ema_decay, (1 + count) / (10 + count))
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
-        figures = {**sums.figures(), "gradient_norm": optax.global_norm(gradient)}
+        figures = {**sums.figures(datasets), "gradient_norm": optax.global_norm(gradient)}
         finite = jnp.isfinite(figures["loss"] + optax.global_norm((gradient, params)))
         params, ema, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
@@ -288,19 +182,3 @@ def make_train_step(
         return new, {**figures, "finite": finite}
 
     return train_step
-
-
-def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """AdamW under a warm-up and cosine schedule, gradients clipped; no decay on vectors."""
-    options = config.optimizer
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, options.learning_rate, options.warmup_steps, config.steps, 0.01 * options.learning_rate
-    )
-
-    def decayed(params):
-        return jax.tree.map(lambda p: p.ndim > 1, params)
-
-    return optax.chain(
-        optax.clip_by_global_norm(options.clip_norm),
-        optax.adamw(schedule, weight_decay=options.weight_decay, mask=decayed),
-    )

@@ -16,6 +16,7 @@ from etils import epath
 from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.training.checkpoint import Checkpoints, open_checkpoints
+from bridgeact_jax.training.config import base_config
 from bridgeact_jax.training.metrics import MetricsWriter
 from bridgeact_jax.training.nonfinite import FILE, finite_windows, stop
 from bridgeact_jax.training.preemption import Notice
@@ -129,7 +130,7 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error(failure, tmp_path, monk
 
 
 def test_figures_that_cannot_be_written_are_an_error(tmp_path, monkeypatch):
-    metrics = MetricsWriter(epath.Path(tmp_path), 0)
+    metrics = MetricsWriter(epath.Path(tmp_path), 0, base_config())
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -9,7 +9,8 @@ from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.models import normalizer as normalizer_lib
 from bridgeact_jax.models.action_expert import ActionExpert, example_inputs
 from bridgeact_jax.training.config import base_config, expert_config
-from bridgeact_jax.training.step import diffusion_loss, draw, make_example
+from bridgeact_jax.training.example import make_example
+from bridgeact_jax.training.step import diffusion_loss, draw
 from tests.training.test_loader import random_trajectories
 
 ROTATION, GRIPPER = slice(3, 9), slice(9, 10)
@@ -43,10 +44,10 @@ def learn():
         example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
         draws = draw(jax.random.key(2), BATCH, model, config)
         gradient, sums = jax.grad(diffusion_loss, has_aux=True)(
-            params, draws, example, normalizer_lib.identity(), model, config
+            params, draws, example, windows.dataset, normalizer_lib.identity(), model, config
         )
         (bias,) = [leaf for leaf in jax.tree.leaves(gradient) if leaf.shape == (10,)]
-        return sums.figures(), bias, example
+        return sums.figures(("",)), bias, example
 
     return run
 

@@ -8,7 +8,9 @@ from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.models import normalizer as normalizer_lib
 from bridgeact_jax.models.action_expert import ActionExpert, example_inputs
 from bridgeact_jax.training.config import base_config, expert_config
-from bridgeact_jax.training.step import TrainState, make_optimizer, make_train_step
+from bridgeact_jax.training.mesh import make_mesh
+from bridgeact_jax.training.state import initial_state
+from bridgeact_jax.training.step import make_train_step
 from tests.training.test_loader import random_trajectories
 
 
@@ -26,13 +28,12 @@ def setting():
     windows = sampler.gather(sampler.rows(0, 0, 24))
     params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
     params = jax.tree.map(lambda x: x + 0.01, params)  # the last layer starts at zero
-    opt_state = make_optimizer(config).init(params)
-    state = TrainState(np.int32(5), params, params, opt_state, normalizer_lib.identity())
-    return config, state, windows
+    state = initial_state(config, model, params, normalizer_lib.identity())
+    return config, state._replace(step=np.int32(5)), windows
 
 
 def step_of(config):
-    return jax.jit(make_train_step(expert_config(config), config, make_optimizer(config)))
+    return jax.jit(make_train_step(expert_config(config), config, make_mesh(1)))
 
 
 @pytest.mark.slow
@@ -54,8 +55,8 @@ def test_micro_batches_give_what_the_whole_batch_gives(setting):
 @pytest.mark.slow
 def test_a_step_that_is_not_finite_changes_nothing(setting):
     config, state, windows = setting
-    windows = windows._replace(future_position=windows.future_position.copy())
-    windows.future_position[3, 0, 1] = np.nan
+    windows = windows._replace(future=windows.future.copy())
+    windows.future[3, 0, 1] = np.nan
     new, figures = step_of(config)(state, windows)
     assert not figures["finite"] and new.step == 6
     for name in ("params", "ema", "opt_state"):

@@ -294,10 +294,10 @@ def test_every_shipped_config_extends_the_base():
     known = base_config()
     for path in Path("configs").glob("*.py"):
         module = runpy.run_path(str(path))
-        for word in module.get("STAGES", SIZES):
+        for word in module.get("STAGES") or module.get("TASKS") or SIZES:
             config = module["get_config"](word)
             assert set(config.keys()) == set(known.keys())
-            assert config.use_cloud == ("finetune" in (word, path.stem))
+            assert config.use_cloud == ("pretrain" not in (word, path.stem))
             check_config(config)
 
 

@@ -1,0 +1,58 @@
+"""The state of a run: shapes first, then shardings, then values."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
+from bridgeact_jax.models.normalizer import Normalizer, identity
+
+
+class TrainState(NamedTuple):
+    """step () int32; params and ema, pytrees of float32; opt_state of the optimiser; normalizer."""
+
+    step: jax.Array
+    params: dict
+    ema: dict
+    opt_state: optax.OptState
+    normalizer: Normalizer
+
+
+def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """AdamW under a warm-up and cosine schedule, gradients clipped; no decay on vectors."""
+    options = config.optimizer
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, options.learning_rate, options.warmup_steps, config.steps, 0.01 * options.learning_rate
+    )
+
+    def decayed(params):
+        return jax.tree.map(lambda p: p.ndim > 1, params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(options.clip_norm),
+        optax.adamw(schedule, weight_decay=options.weight_decay, mask=decayed),
+    )
+
+
+def initial_state(
+    config: ml_collections.ConfigDict,
+    model: ExpertConfig,
+    params: dict | None,
+    normalizer: Normalizer,
+) -> TrainState:
+    """The state before the first step, from `params` or, without them, from `config.seed`."""
+    if params is None:
+        key = jax.random.key(config.seed)
+        params = ActionExpert(model).init(key, *example_inputs(model))["params"]
+    params = jax.tree.map(jnp.copy, params)
+    ema = jax.tree.map(jnp.copy, params)
+    opt_state = make_optimizer(config).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, ema, opt_state, normalizer)
+
+
+def state_shapes(config: ml_collections.ConfigDict, model: ExpertConfig) -> TrainState:
+    """Shapes and types of the state; nothing is computed."""
+    return jax.eval_shape(lambda: initial_state(config, model, None, identity()))
