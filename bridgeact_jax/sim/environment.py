@@ -14,7 +14,7 @@ from bridgeact_jax.sim.arms import find_arm
 from bridgeact_jax.sim.book import Book
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
 from bridgeact_jax.sim.events import Events, clutter_names
-from bridgeact_jax.sim.sensing import measured
+from bridgeact_jax.sim.sensing import measured, measured_depth
 from bridgeact_jax.sim.tasks import find_task
 from bridgeact_jax.sim.tasks.base import Step, tool_down
 from bridgeact_jax.sim.world import World
@@ -221,10 +221,12 @@ class Environment:
         return rendering.picture(self.scene, self.world, width, height)
 
     def rgbd(self, size: int = 240) -> tuple[np.ndarray, np.ndarray]:
-        """Colour and depth pictures of `cameras`, undisturbed; see `rendering.rgbd`."""
+        """Colour and depth pictures of `cameras` as they measure them; see `rendering.rgbd`."""
         from bridgeact_jax.sim import rendering
 
-        return rendering.rgbd(self.scene, self.world, self.cameras, size)
+        rgb, depths = rendering.rgbd(self.scene, self.world, self.cameras, size)
+        rng, matrix = self._rng("depth", self.steps), rendering.intrinsics(size)
+        return rgb, np.stack([measured_depth(x, matrix, self.disturbance, rng) for x in depths])
 
     # ---- inside -------------------------------------------------------------------------------
 

@@ -26,6 +26,23 @@ def measured(
     return points, seen
 
 
+def measured_depth(
+    depth: np.ndarray, matrix: np.ndarray, disturbance: Disturbance, rng: np.random.Generator
+) -> np.ndarray:
+    """A picture (h, w) of depths in metres as the camera measures it; 0 is no measurement.
+
+    `matrix` (3, 3) holds the intrinsics. The number of points is the cloud's affair.
+    """
+    rows, columns = np.nonzero(depth)
+    pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
+    here = (np.zeros(3), np.eye(3))
+    rays = pixels @ np.linalg.inv(matrix).T
+    points, kept = measured(rays * depth[rows, columns, None], here, disturbance, rng)
+    result = np.zeros_like(depth)
+    result[rows[kept], columns[kept]] = points[kept, 2]
+    return result
+
+
 def noisy(
     points: np.ndarray, camera: Pose, deviation: float, rng: np.random.Generator
 ) -> np.ndarray:

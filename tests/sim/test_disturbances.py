@@ -77,6 +77,30 @@ def test_holes_take_their_share_in_patches(points, share):
     assert not sensing.lost_in_holes(points[:0], CAMERA, share, np.random.default_rng(2)).any()
 
 
+@pytest.mark.parametrize(
+    "axis, value", [("sensor_noise", 0.01), ("quantisation", 0.01), ("holes", 0.5)]
+)
+def test_depth_pictures_are_measured_as_points_are(axis, value):
+    depth = np.random.default_rng(0).uniform(0.5, 1.5, (40, 40)).astype(np.float32)
+    depth[:10] = 0
+    matrix = np.array([[50, 0, 20], [0, 50, 20], [0, 0, 1.0]])
+    calm = sensing.measured_depth(depth, matrix, CALM, np.random.default_rng(1))
+    np.testing.assert_allclose(calm, depth, rtol=1e-6)
+    disturbed = sensing.measured_depth(
+        depth, matrix, Disturbance(**{axis: value}), np.random.default_rng(1)
+    )
+    assert not disturbed[:10].any() and disturbed.dtype == np.float32
+    off, seen = (disturbed - depth)[10:], disturbed[10:] > 0
+    if axis == "holes":
+        assert seen.mean() == 0.5
+        np.testing.assert_allclose(off[seen], 0, atol=1e-6)
+    elif axis == "quantisation":
+        np.testing.assert_allclose(disturbed / value, np.round(disturbed / value), atol=1e-4)
+        assert np.abs(off).max() <= value / 2 + 1e-6
+    else:  # along the ray, so that depth changes a little less
+        assert 0.9 * value < off.std() < value
+
+
 @pytest.mark.parametrize("turn, shift", [(0.3, 0.0), (-0.3, 0.0), (0.0, 0.1)])
 def test_moved_cameras(turn, shift):
     (p0, r0), (p1, r1) = (
