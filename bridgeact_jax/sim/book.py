@@ -31,7 +31,8 @@ class Book:
     """Follows one episode of any task.
 
     The hand's phase is `idle`, `closed` or `holding`. Letting go of a free body, losing a body or
-    opening after nothing was taken is a mistake until a new sub-goal is reached; the first counts.
+    opening after nothing was taken (beside the nearest target) is a mistake with that target, until
+    a new sub-goal is reached with it in the hand or just let go; of several the first counts.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Book:
         self._targets, self._distractors = tuple(targets), tuple(distractors)
         self._grasps, self._period = grasps, period
         self._phase, self._held = "idle", None
-        self._mistake: str | None = None
+        self._mistakes: dict[str, str] = {}  # of targets, in the order in which they were made
         self._rest = {name: world.position(name) for name in (*targets, *distractors)}
         self._start = dict(self._rest)
         self._shifted = False
@@ -75,7 +76,7 @@ class Book:
         new = {name: True for name in holding if not self.subgoals[name]}
         self.subgoals |= new
         if new:
-            self._mistake = None
+            self._mistakes.pop(self._held, None)
         self.success = bool(verdict.success)
         self.wrong_object |= bool(verdict.wrong_object)
         self.wrong_order |= bool(verdict.wrong_order)
@@ -88,8 +89,8 @@ class Book:
             return "wrong_order"
         if not self.reached:
             return "did_not_reach"
-        if self._mistake:
-            return self._mistake
+        if self._mistakes:
+            return next(iter(self._mistakes.values()))
         if not self._grasps and self._shifted:
             return "misplaced"
         if self._phase == "closed" and self._grasps:
@@ -109,14 +110,18 @@ class Book:
     def _follow_hand(self, world: World, taken: list[str]) -> None:
         if world.gripper_open:
             if self._phase == "holding" and world.is_free(self._held):
-                self._mistake = self._mistake or "misplaced"
+                self._mistakes.setdefault(self._held, "misplaced")
             elif self._phase == "closed" and self._grasps:
-                self._mistake = self._mistake or "missed_grasp"
+                self._mistakes.setdefault(self._held, "missed_grasp")
             self._phase = "idle"
         elif taken and self._phase != "holding":
             self._phase, self._held = "holding", taken[0]
         elif self._phase == "idle":
             self._phase = "closed"
+            self._held = min(
+                self._targets, key=lambda name: np.linalg.norm(world.tool - world.position(name))
+            )
         away = self._phase == "holding" and not world.touched(self._held)
         if self.lasts("lost", away, LOST_AFTER):
-            self._mistake, self._phase = self._mistake or "dropped", "closed"
+            self._mistakes.setdefault(self._held, "dropped")
+            self._phase = "closed"

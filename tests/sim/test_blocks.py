@@ -181,6 +181,17 @@ def test_swapped_means_each_in_the_tray_of_the_other():
     assert env.success
 
 
+def test_a_misplaced_block_is_not_forgotten_for_the_next():
+    env = started("sort_three", 1)
+    plan = env.waypoints()
+    plan.position[4:7, 2] += 0.06  # lets the first block fall
+    plan.position[4:7, 0] += 0.10  # beside its tray
+    for target in targets_of(plan):
+        env.step(*target)
+    reached = [env.subgoals[f"{count}_sorted"] for count in ("one", "two", "three")]
+    assert reached == [True, True, False] and env.failure_kind == "misplaced"
+
+
 # ---- layouts and plans --------------------------------------------------------------------------
 
 

@@ -70,10 +70,11 @@ class StackThree(Task):
         middle_let_go, top_let_go = rests(world, "middle"), rests(world, "top")
         height = world.bottom("bottom")
         tower = middle and middle_let_go and top and top_let_go and height < LEVEL
+        early = top_let_go and not middle and "middle" not in book.lifted
         wrong = (
             height >= LIFTED
             or middle_let_go and stands_on(world, "middle", "top")
-            or top_let_go and (stands_on(world, "top", "bottom") or top and not middle)
+            or early and (top or stands_on(world, "top", "bottom"))
         )
         return Verdict(
             {
