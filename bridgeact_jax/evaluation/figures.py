@@ -98,8 +98,8 @@ def success_section(results: Sequence[Mapping]) -> str:
     if len(colours) < len(results):
         axis = swept_axis(results)
         title, legend = f"Success against {words(axis)}", plots.legend(list(colours.items()))
-        legend += f"<p class='small'>{escape(AXES[axis].metadata['help'])}. "
-        legend += "Whiskers: 95 % Wilson interval.</p>"
+        legend += f"<p class='small'>{escape(words(axis).capitalize())}: "
+        legend += f"{escape(AXES[axis].metadata['help'])}. Whiskers: 95 % Wilson interval.</p>"
         panels = [
             _curve_panel(name, results, curves, colours, axis)
             for name in ([EVERY] if len(tasks) > 1 else []) + tasks

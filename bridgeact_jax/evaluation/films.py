@@ -52,10 +52,12 @@ def film(order: Film) -> Media:
         every = max(1, -(-len(order.commands) // FRAMES))
         frames = _frames(order, every)
         write_bytes(path, encode(frames, frames_per_second=CONTROL_RATE / every))
-    kind = record["failure_kind"] or "success"
-    blame = f", blame: {record['cause']}" if record.get("cause") else ""
+    caption = f"{record['task']}, episode {record['episode']}"
+    if not succeeded(record):
+        blame = f" (to blame: {record['cause']})" if record.get("cause") else ""
+        caption += f": {record['failure_kind']}{blame}"
     return Media(
-        f"{record['task']}, episode {record['episode']}: {kind}{blame}".replace("_", " "),
+        caption.replace("_", " "),
         path.read_bytes(),
         "image/webp",
         order.label,

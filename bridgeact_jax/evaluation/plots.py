@@ -90,26 +90,27 @@ def line_panel(
 
 
 def dot_panel(title: str, rows: Sequence[tuple[str, int, Point]]) -> str:
-    """One row per condition: a dot with its interval on a 0 to 100 % axis."""
+    """One row per condition or task: a dot with its interval on a 0 to 100 % axis."""
     names = max((len(name) for name, _, _ in rows), default=0)
     left, width, step = min(20 + 6.6 * names, 260), 720, 22
-    height = TOP + step * len(rows) + 24
+    top = TOP if title else 6
+    height = top + step * len(rows) + 24
     span = width - left - 30
 
     def x_of(rate: float) -> float:
         return left + span * rate
 
-    bottom = TOP + step * len(rows)
-    parts = [f'<text class="title" x="0" y="14">{escape(title)}</text>']
+    bottom = top + step * len(rows)
+    parts = [f'<text class="title" x="0" y="14">{escape(title)}</text>'] if title else []
     for percent in (0, 25, 50, 75, 100):
         x = x_of(percent / 100)
-        parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>')
+        parts.append(f'<path class="grid" d="M{x:.1f} {top}V{bottom}"/>')
         parts.append(
             f'<text class="tick" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">'
             f"{percent} %</text>"
         )
     for row, (name, colour, point) in enumerate(rows):
-        y = TOP + step * (row + 0.5)
+        y = top + step * (row + 0.5)
         parts.append(
             f'<text class="label" x="{left - 12:.1f}" y="{y + 4:.1f}" text-anchor="end">'
             f"{escape(name)}</text>"
