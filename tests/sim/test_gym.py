@@ -43,6 +43,8 @@ def test_checks(task):
         check_env(make(task), skip_render_check=True)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*a symmetric and normalized space")
 @pytest.mark.skipif(not graphics(), reason="no graphics library")
 def test_checks_of_pictures():
     check_env(make("lift", observations="rgbd", render_mode="rgb_array"))
@@ -103,6 +105,7 @@ def test_depth_pictures_unproject_to_the_table():
         assert height.max() > 0.08  # a post
 
 
+@pytest.mark.filterwarnings("ignore:.*render_mode")
 @pytest.mark.parametrize(
     "options", [{"observations": "clouds"}, {"render_mode": "depth"}, {"arm": "pandas"}]
 )
