@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from bridgeact_jax.errors import UsageError
-from bridgeact_jax.training.checkpoint import open_checkpoints
+from bridgeact_jax.training.checkpoint import load_expert, open_checkpoints
 
 
 def check_checkpoint(policy: str, checkpoint: str | None, tasks: Sequence[str]) -> None:
     """Raise UsageError if the policy could not be run from it, or not be what its name says.
 
-    UserError if there is no complete checkpoint.
+    UserError if there is no complete checkpoint, or one of other shapes than its config says.
     """
     if checkpoint is None:
         raise UsageError(f"evaluate: --policy={policy} needs --checkpoint=WORKDIR")
@@ -37,6 +37,7 @@ def check_checkpoint(policy: str, checkpoint: str | None, tasks: Sequence[str]) 
                 f"evaluate: --checkpoint={checkpoint} is of the task '{config.task}' alone: "
                 f"use --suite={config.task}"
             )
+    load_expert(checkpoint)
 
 
 def latest_step(checkpoint: str) -> int:

@@ -18,6 +18,7 @@ from bridgeact_jax.evaluation.files import write_text
 from bridgeact_jax.evaluation.media import Media
 from bridgeact_jax.evaluation.statistics import HORIZONS
 from bridgeact_jax.evaluation.text import aligned
+from bridgeact_jax.sim.tasks import HELD_OUT
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
 PACKAGES = ("jax", "flax", "mujoco", "numpy")
@@ -145,7 +146,8 @@ def _tasks(results: Sequence[Mapping]) -> str:
         for row, (index, result, task) in enumerate(found):
             first = (
                 f'<th scope="rowgroup" rowspan="{len(found)}">{escape(words(name))}'
-                f"<small>{escape(str(task['horizon'] or '–'))}</small></th>"
+                f"<small>{escape(str(task['horizon'] or '–'))}"
+                f"{', held out' if name in HELD_OUT else ''}</small></th>"
             )
             low, high = task["ci95"]
             rate = task["success_rate"]
@@ -171,7 +173,8 @@ def _tasks(results: Sequence[Mapping]) -> str:
     )
     if length > LONG_TABLE:
         table = f"<details><summary>{length} rows</summary>{table}</details>"
-    return f"<section><h2>Every task</h2>{table}</section>"
+    note = "<p class='small'>Held out: not among the tasks of the expert's demonstrations.</p>"
+    return f"<section><h2>Every task</h2>{table}{note}</section>"
 
 
 def _subgoals(task: Mapping) -> str:

@@ -265,6 +265,7 @@ def checkpoint_of(monkeypatch, config):
             pass
 
     monkeypatch.setattr(checkpoints, "open_checkpoints", lambda workdir: Checkpoints())
+    monkeypatch.setattr(checkpoints, "load_expert", lambda workdir: None)
 
 
 @pytest.mark.parametrize(
