@@ -8,7 +8,7 @@ import pytest
 from bridgeact_jax.errors import UsageError
 from bridgeact_jax.sim import cameras, events, sensing
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
-from bridgeact_jax.sim.environment import CONTROL_PERIOD, Environment
+from bridgeact_jax.sim.environment import CONTROL_PERIOD, Environment, episode_rng
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
 
 SEED = 7
@@ -116,6 +116,19 @@ def test_moved_cameras(turn, shift):
         )
     else:
         np.testing.assert_allclose(p1 - p0, [0, shift, 0], atol=1e-12)
+
+
+def test_a_calm_cloud_is_what_perfect_cameras_see():
+    env = Environment("lift")
+    env.reset(SEED, 0)
+    table = env.model.geom("table").id
+    is_object = ~env.world.is_robot & (np.arange(env.model.ngeom) != table)
+    perfect = cameras.cloud(
+        env.model, env.data, env.cameras, is_object, table,
+        episode_rng("cloud/evaluation", "lift", SEED, 0, 0), 2048,
+    )
+    np.testing.assert_array_equal(env.cloud(), perfect)
+    assert env.events is None
 
 
 SENSING = [
