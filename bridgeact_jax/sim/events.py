@@ -16,6 +16,7 @@ _SUNK = -0.05  # metres; height of the obstacle's top before it rises
 _ABOVE_PATH = 0.03  # metres by which it blocks the path: the fingers' way, not the hand's
 _FROM_START, _FROM_END = 0.10, 0.06  # metres along the path, horizontally, at least
 _SET_OUT = 0.02  # metres after which the arm counts as on its way
+_NEVER_UNDER = 0.06  # metres from the tool, horizontally, within which it does not begin to rise
 
 CLUTTER_HALVES = (  # metres, half sizes; all low enough to pass under a carried object
     (0.020, 0.020, 0.020), (0.030, 0.014, 0.012), (0.016, 0.016, 0.025), (0.024, 0.018, 0.016),
@@ -189,8 +190,8 @@ class Obstacle:
         if self._world.gripper_open != self._open:
             self._open = self._world.gripper_open
             self._changes_to_come -= 1
-        near = np.linalg.norm(self._world.tool[:2] - self.spot) < self._within
-        return bool(near and self._changes_to_come <= 0)
+        distance = np.linalg.norm(self._world.tool[:2] - self.spot)
+        return self._changes_to_come <= 0 and bool(_NEVER_UNDER < distance < self._within)
 
 
 def _root(world: World, body: str) -> str:
