@@ -32,7 +32,8 @@ class Book:
 
     The hand's phase is `idle`, `closed` or `holding`. Letting go of a free body, losing a body or
     opening after nothing was taken (beside the nearest target) is a mistake with that target, until
-    a new sub-goal is reached with it in the hand or just let go; of several the first counts.
+    a new sub-goal is reached with it in the hand or just let go; so is the wrong order. Of several
+    the first counts.
     """
 
     def __init__(
@@ -42,11 +43,11 @@ class Book:
         """`period` is the seconds between calls of `watch`."""
         self.subgoals = dict.fromkeys(subgoals, False)
         self.lifted: set[str] = set()  # targets, and distractors, ever lifted
-        self.success = self.wrong_object = self.wrong_order = self.reached = False
+        self.success = self.wrong_object = self.reached = False
         self._targets, self._distractors = tuple(targets), tuple(distractors)
         self._grasps, self._period = grasps, period
         self._phase, self._held = "idle", None
-        self._mistakes: dict[str, str] = {}  # of targets, in the order in which they were made
+        self._mistakes: dict[str | None, str] = {}  # by target, in the order of their making
         self._rest = {name: world.position(name) for name in (*targets, *distractors)}
         self._start = dict(self._rest)
         self._shifted = False
@@ -79,14 +80,13 @@ class Book:
             self._mistakes.pop(self._held, None)
         self.success = bool(verdict.success)
         self.wrong_object |= bool(verdict.wrong_object)
-        self.wrong_order |= bool(verdict.wrong_order)
+        if verdict.wrong_order:
+            self._mistakes[self._held], self.reached = "wrong_order", True
 
     def failure(self) -> str:
         """The kind of failure, should the episode end here without success."""
         if self.wrong_object:
             return "wrong_object"
-        if self.wrong_order:
-            return "wrong_order"
         if not self.reached:
             return "did_not_reach"
         if self._mistakes:

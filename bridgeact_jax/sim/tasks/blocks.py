@@ -10,11 +10,12 @@ from bridgeact_jax.sim.world import World
 LEVEL = 0.004  # metres by which a block's lowest corner may miss what it stands on
 HOLD = 0.5  # seconds that the end of a task has to last
 NOTICED = 0.3  # seconds after which a mistake counts
-HAND_OFF = 0.04  # metres at least between the tool and a block that has been put down
+HAND_OFF = 0.035  # metres at least between the tool and a block that has been put down
 
 TRAVEL = 0.05  # metres of the open hand above all that stands, on its way
 CARRY = 0.03  # metres of a held block's underside above all that stands
 DROP = 0.002  # metres under a block when the hand lets go
+RETREAT = 0.08  # metres by which the hand then rises
 TOWER_DISTANCE = 0.16  # metres from a tower within which the hand (20 cm wide) finds no room
 
 
@@ -144,5 +145,5 @@ def carry(
         Step(at(place, held), there, 0.0),
         Step(at(xy, max(held, on + grip + CARRY)), back, 0.0, loose=True),
         Step(at(xy, on + grip + DROP), back, 1.0),
-        Step(at(xy, max(free, on + grip + TRAVEL)), back, 1.0),
+        Step(at(xy, max(free, on + grip + RETREAT)), back, 1.0),
     ]
