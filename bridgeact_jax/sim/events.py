@@ -206,7 +206,8 @@ def _free_spot(path, circles, rng) -> tuple[np.ndarray | None, int, float]:
         length = np.linalg.norm(b - a)
         if length < _FROM_START + _FROM_END:
             continue
-        for along in rng.uniform(_FROM_START, length - _FROM_END, 10):
+        # In the second half, so that there is time to go round it.
+        for along in rng.uniform(max(_FROM_START, length / 2), length - _FROM_END, 10):
             spot = a + (b - a) * along / length
             if all(
                 np.linalg.norm(spot - there) > room + OBSTACLE_HALF * np.sqrt(2)
