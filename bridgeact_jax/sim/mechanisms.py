@@ -16,7 +16,7 @@ _SLIDE = mujoco.mjtJoint.mjJNT_SLIDE
 
 
 class _Part(NamedTuple):
-    """A box between two corners (3,), metres, base frame of the thing; no colour: the thing's."""
+    """A box between two corners (3,), metres, the fixed body's frame; no colour: the thing's."""
 
     low: tuple[float, float, float]
     high: tuple[float, float, float]
@@ -180,7 +180,7 @@ class Socket(Thing):
     Size: half width of the hole, half width of the block, height of its walls (3,), metres.
     """
 
-    _chamfer, _thickness, _lean = 0.006, 0.003, np.pi / 4  # half length and thickness of its plates
+    _chamfer, _thickness, _lean = 0.006, 0.003, np.pi / 4  # half sizes of its plates, m; rad
     _slippery = dict(friction=(0.3, 0.005, 0.0001), priority=1)
     _nominal = np.array([0.0155, 0.036, 0.035])
 
