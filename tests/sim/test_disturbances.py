@@ -10,6 +10,7 @@ from bridgeact_jax.sim import cameras, events, sensing
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
 from bridgeact_jax.sim.environment import CONTROL_PERIOD, Environment, episode_rng
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
+from bridgeact_jax.sim.tasks import TASKS
 
 SEED = 7
 CAMERA = cameras.camera_poses()[0]
@@ -168,6 +169,19 @@ def test_axes_that_are_on_leave_the_layout_alone():
         for one, other in zip(calm.cameras, disturbed.cameras, strict=True):
             np.testing.assert_array_equal(one[0], other[0])
             np.testing.assert_array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_can_be_disturbed(task):
+    on = {axis.name: axis.metadata["sweep"][-1] for axis in AXES}
+    env = Environment(task, disturbance=Disturbance(**on))
+    start = env.reset(SEED, 0)
+    for _ in range(3):
+        env.step(start.position, start.rotation, 1.0)
+    assert env.valid and not env.done and env.cloud().shape == (2048, 3)
+    if env.events.drift is not None:
+        thing = env.model.body(env.model.body_rootid[env.model.body(env.task.targets[0]).id]).name
+        assert np.linalg.norm(env.world.position(thing)[:2] - env.layout[thing].xy) > 0.005
 
 
 @pytest.mark.parametrize("task, target", [("lift", "cube"), ("reach", "post")])
