@@ -115,9 +115,10 @@ def sweep(condition: Condition, name: str) -> dict[str, Condition]:
 def define_flags() -> None:
     """A flag for every axis and for the arm."""
     for name, axis in AXES.items():
-        default, text = axis.default, axis.metadata["help"]
+        default, values = axis.default, ", ".join(map(str, axis.metadata["sweep"]))
+        text = f"{axis.metadata['help']} [sweep: {values}]"
         if isinstance(default, str):
-            flags.DEFINE_enum(name, default, axis.metadata["sweep"], text)
+            flags.DEFINE_enum(name, default, axis.metadata["sweep"], axis.metadata["help"])
         elif isinstance(default, int):
             flags.DEFINE_integer(name, default, text)
         else:
