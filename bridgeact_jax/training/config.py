@@ -39,6 +39,7 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     config.checkpoint_every = 1000  # steps
     config.checkpoint_minutes = 0.0  # also after so many, seen when logging; 0 for never
     config.checkpoints_kept = 2
+    config.skip_nonfinite = 0  # steps that are not finite are passed over, up to so many
     config.profile_steps = (0, 0)  # first and last of a profiler trace; (0, 0) for none
     config.wandb = ""  # project to report to as well; empty for none
     config.fsdp = 1  # devices over which parameters are sharded; the rest are data parallel
@@ -99,6 +100,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         "checkpoint_every": (config.checkpoint_every > 0, "positive"),
         "checkpoint_minutes": (config.checkpoint_minutes >= 0, "0 or more"),
         "checkpoints_kept": (config.checkpoints_kept > 0, "positive"),
+        "skip_nonfinite": (config.skip_nonfinite >= 0, "0 or more"),
         "profile_steps": (
             len(config.profile_steps) == 2 and config.profile_steps[0] <= config.profile_steps[1],
             "the first and the last step of a trace",

@@ -22,7 +22,7 @@ from bridgeact_jax.training.mesh import (
     to_devices,
 )
 from bridgeact_jax.training.metrics import MetricsWriter, Profiler, Stopwatch
-from bridgeact_jax.training.nonfinite import stop as not_finite
+from bridgeact_jax.training.nonfinite import NotFinite
 from bridgeact_jax.training.preemption import Notice, Stopped
 from bridgeact_jax.training.start import open_for_writing, restore_or_initialise
 from bridgeact_jax.training.state import TrainState
@@ -73,6 +73,8 @@ def train(
     first = int(state.step)
     if first == config.steps:
         return {}
+    if first and first_process:
+        print(f"going on from step {first}", flush=True)
 
     # ---- step
     place = batch_sharding(mesh)
@@ -95,9 +97,13 @@ def train(
     with contextlib.ExitStack() as stack:
         label = "fine-tuning with clouds" if config.use_cloud else "pre-training"
         notice = stack.enter_context(Notice())
-        checkpoints = open_for_writing(workdir, config.checkpoints_kept)
-        stack.callback(checkpoints.close)
+        checkpoints = stack.enter_context(open_for_writing(workdir, config.checkpoints_kept))
         step_fn = _compiled(step_fn, state, sampler, config.batch_size, place)
+        if notice.reached():
+            raise Stopped(
+                f"told to stop (SIGTERM) before step {first + 1}: nothing is lost; the same "
+                "command goes on from there"
+            )
         progress = stack.enter_context(Progress(config.steps - first, "steps", label))
         profiler = stack.enter_context(Profiler(workdir / "profile", config.profile_steps))
         metrics = None
@@ -105,6 +111,7 @@ def train(
             data.write_shares(workdir)
             metrics = MetricsWriter(workdir, first, config)
             stack.enter_context(contextlib.closing(metrics))
+        not_finite = NotFinite(sampler, config, workdir, first)
         figures, before, flags = {}, None, []
         saved = time.monotonic()
         for step in range(first + 1, config.steps + 1):
@@ -126,22 +133,20 @@ def train(
             profiler.after(step, latest)
             checkpoint, scores = told or planned, None
             if logging:
-                if not all(finite):
-                    bad = step - len(finite) + 1 + finite.index(False)
-                    rows = sampler.rows(config.seed, bad - 1, config.batch_size)
-                    raise not_finite(bad, sampler, rows, workdir)
+                not_finite.check(step, finite)
                 flags = []
-                figures = {name: float(v) for name, v in values.items() if not math.isnan(v)}
+                figures = {name: float(v) for name, v in values.items() if math.isfinite(v)}
                 figures |= watch.figures()
                 if planned and validate is not None and not told:
                     scores = validate(state)
                     figures |= scores
+                    told = notice.reached()
                 if metrics is not None:
                     metrics.write(step, figures)
                 progress.update(
                     0,
                     samples_per_second=round(figures["samples_per_second"]),
-                    loss=f"{figures['loss']:.4f}",
+                    loss=f"{figures.get('loss', math.nan):.4f}",
                 )
                 checkpoint = checkpoint or _due(saved, config.checkpoint_minutes)
             if checkpoint:

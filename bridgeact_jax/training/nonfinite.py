@@ -1,8 +1,11 @@
-"""A step that is not finite: which windows it learned from."""
+"""Steps that are not finite: which windows they learned from, and how many are skipped."""
 
 import json
+import sys
+from collections.abc import Sequence
 
 import jax
+import ml_collections
 import numpy as np
 from etils import epath
 
@@ -13,38 +16,90 @@ FILE = "not_finite.json"
 SHOWN = 4
 
 
-def stop(step: int, sampler: WindowSampler, rows: np.ndarray, workdir: epath.Path) -> UserError:
-    """The error that names the batch behind a step whose update is not finite.
+class NotFinite:
+    """The account of a run's steps that were not finite, in `workdir/not_finite.json`.
 
-    `rows` (B,) are the batch's current frames. Every window at fault, or the whole batch where all
-    are finite, is listed in the run's folder.
+    Such a step changes nothing but the count, so that going on is to skip its batch. On resume at
+    `first_step`, later steps are forgotten.
     """
-    bad = ~finite_windows(sampler.gather(rows))
-    blamed = rows[bad] if bad.any() else rows
-    windows = [
-        {"dataset": dataset, "episode": int(episode), "row": int(row)}
-        for dataset, episode, row in zip(*sampler.locate(np.unique(blamed)), strict=True)
-    ]
-    path = workdir / FILE
-    if jax.process_index() == 0:
-        path.write_text(json.dumps({"step": step, "windows": windows}, indent=1) + "\n")
-    form = "{dataset}, episode {episode}, row {row}"
-    named = "; ".join(form.format(**window) for window in windows[:SHOWN])
-    named += f" and {len(windows) - SHOWN} more in {path}" if len(windows) > SHOWN else ""
-    if bad.any():
-        cause = f"the batch has windows that are not finite: {named}; convert that store again"
-    else:
-        cause = (
-            "the batch is finite, so training diverged: lower config.optimizer.learning_rate, or "
-            f"inspect what it learned from: {named}"
-        )
-    return UserError(f"not finite at step {step}: {cause}; the last checkpoint is kept")
+
+    def __init__(
+        self,
+        sampler: WindowSampler,
+        config: ml_collections.ConfigDict,
+        workdir: epath.Path,
+        first_step: int,
+    ):
+        self._sampler, self._config = sampler, config
+        self._path = workdir / FILE
+        found = json.loads(self._path.read_text()) if self._path.exists() else []
+        self._found = [one for one in found if one["step"] <= first_step]
+
+    def check(self, step: int, finite: Sequence[bool]) -> None:
+        """Note those that are not `finite` of the steps up to `step`.
+
+        Every window at fault, or the whole batch where all are finite, is listed in the file.
+        Raises UserError for the first that `config.skip_nonfinite` does not allow.
+        """
+        for one, fine in enumerate(finite, start=step - len(finite) + 1):
+            if not fine:
+                self._note(one)
+
+    def _note(self, step: int) -> None:
+        config = self._config
+        rows = self._sampler.rows(config.seed, step - 1, config.batch_size)
+        bad = ~finite_windows(self._sampler.gather(rows))
+        blamed = rows[bad] if bad.any() else rows
+        windows = [
+            {"dataset": dataset, "episode": int(episode), "row": int(row)}
+            for dataset, episode, row in zip(*self._sampler.locate(np.unique(blamed)), strict=True)
+        ]
+        self._found.append({"step": step, "windows": windows})
+        first_process = jax.process_index() == 0
+        if first_process:
+            self._write()
+        form = "{dataset}, episode {episode}, row {row}"
+        named = "; ".join(form.format(**window) for window in windows[:SHOWN])
+        if len(windows) > SHOWN:
+            named += f" and {len(windows) - SHOWN} more in {self._path}"
+        if bad.any():
+            cause = f"the batch has windows that are not finite: {named}; convert that store again"
+        else:
+            cause = (
+                "the batch is finite, so training diverged: lower config.optimizer.learning_rate, "
+                f"or inspect what it learned from: {named}"
+            )
+        count, allowed = len(self._found), config.skip_nonfinite
+        if count > allowed:
+            skipped = f" (after {count - 1} that were skipped)" if count > 1 else ""
+            raise UserError(
+                f"not finite at step {step}{skipped}: {cause}; the last checkpoint is kept"
+            )
+        if first_process:
+            print(
+                f"not finite at step {step}, skipped ({count} of {allowed}): {cause}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _write(self) -> None:
+        partial = self._path.with_name(self._path.name + ".partial")
+        try:
+            partial.write_text(json.dumps(self._found, indent=1) + "\n")
+            partial.replace(self._path)
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from None
 
 
 def finite_windows(windows: Windows) -> np.ndarray:
     """(B,) bool: whether a window's numbers are finite. An unmeasured gripper width is NaN."""
     finite = np.ones(len(windows.steps), bool)
+    used = {"history": windows.steps, "plan": windows.waypoint_count}  # the rest means nothing
     for name, column in windows._asdict().items():
-        if column is not None and name != "gripper_width":
-            finite &= np.isfinite(column.reshape(len(finite), -1)).all(axis=1)
+        if column is None or name == "gripper_width":
+            continue
+        fine = np.isfinite(column.reshape(*column.shape[:2], -1)).all(axis=-1)
+        if name in used:
+            fine |= np.arange(column.shape[1]) >= used[name][:, None]
+        finite &= fine.reshape(len(finite), -1).all(axis=1)
     return finite

@@ -46,6 +46,6 @@ def run(args: flags.FlagValues) -> None:
             workdir=args.workdir,
             init=args.init,
         )
-    shown = ", ".join(f"{name} {figures[name]:.4g}" for name in SHOWN if figures)
+    shown = ", ".join(f"{name} {figures[name]:.4g}" for name in SHOWN if name in figures)
     shown = shown or "was there already"
     print(f"checkpoint at step {args.config.steps} in {args.workdir}: {shown}")

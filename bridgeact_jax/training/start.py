@@ -19,7 +19,7 @@ from bridgeact_jax.training.state import TrainState, initial_state, state_shapes
 NORMALIZER_WINDOWS = 8192
 MAY_CHANGE = (
     "log_every", "checkpoint_every", "checkpoint_minutes", "checkpoints_kept", "fsdp", "accumulate",
-    "profile_steps", "wandb",
+    "skip_nonfinite", "profile_steps", "wandb",
 )  # fmt: skip
 
 

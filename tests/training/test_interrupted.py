@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import re
+import resource
 import signal
 import subprocess
 import time
@@ -18,8 +21,9 @@ from bridgeact_jax.errors import UserError
 from bridgeact_jax.training.checkpoint import Checkpoints, open_checkpoints
 from bridgeact_jax.training.config import base_config
 from bridgeact_jax.training.metrics import MetricsWriter
-from bridgeact_jax.training.nonfinite import FILE, finite_windows, stop
+from bridgeact_jax.training.nonfinite import FILE, NotFinite, finite_windows
 from bridgeact_jax.training.preemption import Notice
+from bridgeact_jax.training.start import open_for_writing
 from tests.training.conftest import command, figures, run
 from tests.training.test_loader import OPTIONS, random_trajectories
 from tests.training.test_training import CONFIG, assert_identical
@@ -141,20 +145,68 @@ def test_figures_that_cannot_be_written_are_an_error(tmp_path, monkeypatch):
     metrics.close()
 
 
+@pytest.mark.parametrize("taken", ["run", "run/checkpoints"])
+def test_a_file_in_the_place_of_the_folder_is_an_error(taken, tmp_path):
+    path = tmp_path / taken
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(UserError, match=rf"{taken}: cannot be (made|opened)"):
+        open_for_writing(epath.Path(tmp_path / "run"), 1)
+
+
 @pytest.mark.slow
-def test_divergence_stops_with_its_batch_and_leaves_the_last_checkpoint(tiny_store, tmp_path):
-    lost = "--config.optimizer.learning_rate=1e30"
-    result = run(*words(tiny_store, tmp_path, "--config.steps=8", lost), check=False)
+def test_out_of_disk_is_said_once(tiny_store, tmp_path):
+    """A limit on the size of files stands for a full disk: what is written fails alike."""
+    limit = 2**15
+    result = subprocess.run(
+        command(*words(tiny_store, tmp_path, "--config.steps=8")),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},  # it would be cut off too
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert result.returncode == 1, result.stderr
+    assert not re.search("Traceback|Exception|ERROR:|Event loop", result.stderr), result.stderr
+    said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1, result.stderr
+    assert "checkpoints: a checkpoint cannot be written (File too large); make room" in said[0]
+
+
+@pytest.mark.slow
+def test_told_to_stop_while_it_compiles_it_never_starts(tiny_store, tmp_path):
+    process = subprocess.Popen(
+        command(*words(tiny_store, tmp_path, *STEPS)), stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not (tmp_path / "checkpoints").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[1]
+    assert process.returncode == 143, said
+    assert "before step 1: nothing is lost" in said and "Traceback" not in said
+    assert not list((tmp_path / "checkpoints").iterdir())
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_divergence_is_skipped_as_often_as_told_then_stops_with_its_batch(tiny_store, tmp_path):
+    options = "--config.optimizer.learning_rate=1e30", "--config.skip_nonfinite=2"
+    result = run(*words(tiny_store, tmp_path, "--config.steps=8", *options), check=False)
     assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
-    assert "not finite at step 2: the batch is finite, so training diverged" in result.stderr
+    for count in (1, 2):
+        assert f"not finite at step {count + 1}, skipped ({count} of 2)" in result.stderr
+    assert "error: not finite at step 4 (after 2 that were skipped): the batch" in result.stderr
+    assert "is finite, so training diverged" in result.stderr
     assert f"{tiny_store}, episode " in result.stderr
     listed = json.loads((tmp_path / FILE).read_text())
-    assert listed["step"] == 2 and 1 <= len(listed["windows"]) <= 16
-    assert not [path for path in tmp_path.glob("checkpoints/*") if path.name.isdigit()]
-    assert not (tmp_path / "metrics.jsonl").exists() or not figures(tmp_path)
+    assert [one["step"] for one in listed] == [2, 3, 4]
+    assert all(1 <= len(one["windows"]) <= 16 for one in listed)
+    assert latest(tmp_path) == 2
+    assert [line["step"] for line in figures(tmp_path)] == [2]
 
 
-def test_windows_that_are_not_finite_are_named(tmp_path):
+@pytest.fixture
+def broken(monkeypatch):
+    """A sampler whose second store has a broken frame, and which draws five rows around it."""
     one, two = (
         replace(random_trajectories(seed), name=f"stores/{seed}") for seed in (0, 1)
     )
@@ -162,9 +214,30 @@ def test_windows_that_are_not_finite_are_named(tmp_path):
     two.gripper_width[:] = np.nan
     sampler = WindowSampler(one, two, probability=(0.5, 0.5), **OPTIONS)
     rows = np.array([0, 30, 46 + 11, 46 + 1, 46 + 40])
-    assert list(finite_windows(sampler.gather(rows))) == [True, True, False, True, True]
-    error = stop(7, sampler, rows, epath.Path(tmp_path))
-    assert "not finite at step 7" in str(error)
-    assert "stores/1, episode 1, row 2; convert" in str(error)
-    listed = json.loads((tmp_path / FILE).read_text())
-    assert listed["windows"] == [{"dataset": "stores/1", "episode": 1, "row": 2}]
+    monkeypatch.setattr(sampler, "rows", lambda *_: rows)
+    return sampler
+
+
+def test_windows_that_are_not_finite_are_named(broken, tmp_path):
+    windows = broken.gather(broken.rows())
+    assert list(finite_windows(windows)) == [True, True, False, True, True]
+    before = np.arange(46, 46 + 8)  # the episode before, whose padding reaches the broken frame
+    assert finite_windows(broken.gather(before)).all()
+    not_finite = NotFinite(broken, base_config(), epath.Path(tmp_path), 0)
+    not_finite.check(6, [True, True])
+    with pytest.raises(UserError, match="not finite at step 8: .*1, episode 1, row 2; convert"):
+        not_finite.check(8, [True, False])
+    windows = [{"dataset": "stores/1", "episode": 1, "row": 2}]
+    assert json.loads((tmp_path / FILE).read_text()) == [{"step": 8, "windows": windows}]
+
+
+def test_skipped_steps_are_counted_across_restarts(broken, tmp_path, capsys):
+    config = base_config()
+    config.skip_nonfinite = 2
+    workdir = epath.Path(tmp_path)
+    NotFinite(broken, config, workdir, 0).check(5, [False, True, False])
+    said = capsys.readouterr().err
+    assert "step 3, skipped (1 of 2)" in said and "step 5, skipped (2 of 2)" in said
+    NotFinite(broken, config, workdir, 4).check(5, [False])  # step 5 was not reached: once more
+    with pytest.raises(UserError, match="step 6 .after 2 that were skipped"):
+        NotFinite(broken, config, workdir, 5).check(6, [False])

@@ -21,9 +21,11 @@ from tests.training.test_training import CONFIG, assert_identical
 
 STEPS = 12
 SMALL = (
-    f"--config.steps={STEPS}", "--config.log_every=1", "--config.model.condition=128",
-    "--config.model.widths=(8,)", "--config.model.horizon=2", "--config.data.waypoints=5",
-    "--config.data.history=4",
+    f"--config.steps={STEPS}", "--config.batch_size=16", "--config.log_every=1",
+    "--config.checkpoint_every=2", "--config.model.widths=(8,)", "--config.model.horizon=2",
+    "--config.model.condition=128", "--config.model.points=16", "--config.model.point_width=16",
+    "--config.model.keypoints=2", "--config.data.history=4", "--config.data.waypoints=5",
+    "--config.optimizer.warmup_steps=1",
 )  # fmt: skip
 ENDS_WITHIN = 60  # seconds, of a process whose peer was killed
 
@@ -34,8 +36,9 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def words(store, workdir):
-    return "pretrain", CONFIG, f"--store={store}", f"--workdir={workdir}"
+def pretrain(store, workdir, *more) -> list[str]:
+    words = "pretrain", CONFIG, f"--store={store}", f"--workdir={workdir}", *SMALL, *more
+    return command(*words, tiny=False)
 
 
 def two(line: list[str]) -> list[subprocess.Popen]:
@@ -61,7 +64,7 @@ def two(line: list[str]) -> list[subprocess.Popen]:
 
 def start(store, workdir) -> list[subprocess.Popen]:
     """Both processes of a run, whose parameters lie over two devices each."""
-    return two([*command(*words(store, workdir), "--distributed"), *SMALL, "--config.fsdp=2"])
+    return two(pretrain(store, workdir, "--distributed", "--config.fsdp=2"))
 
 
 def finish(processes) -> None:
@@ -80,8 +83,7 @@ def undisturbed(tiny_store, tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_device_does(tiny_store, undisturbed, tmp_path):
-    line = [*command(*words(tiny_store, tmp_path / "one")), *SMALL]
-    subprocess.run(line, check=True, capture_output=True)
+    subprocess.run(pretrain(tiny_store, tmp_path / "one"), check=True, capture_output=True)
     one, two = figures(tmp_path / "one"), figures(undisturbed)
     assert [line["step"] for line in one] == [line["step"] for line in two]
     losses = [[line["loss"] for line in lines] for lines in (one, two)]
