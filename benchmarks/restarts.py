@@ -1,6 +1,6 @@
 """Does a training run survive being killed again and again?
 
-    python benchmarks/restarts.py [--kills=20] [--work=DIR] [--steps=2000] [--seed=0]
+    python benchmarks/restarts.py [--kills=20] [--work=DIR] [--steps=5000] [--seed=0]
 
 Trains a tiny model with the real command. The run is killed `kills` times by SIGKILL and then as
 often by SIGTERM, each time at a random moment from its start on, so that start-up, compilation,
@@ -129,7 +129,7 @@ def disturb(run: Run, kills: int, longest: float, rng: random.Random) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=pathlib.Path, default=None)
     options = parser.parse_args()
