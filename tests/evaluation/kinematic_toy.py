@@ -177,17 +177,20 @@ def follow_plans(episodes: int, noise: float, seed: int = 7) -> Outcome:
 
 
 def run_expert(
-    config, params, normalizer, *, episodes: int, noise: float, use_cloud: bool, seed: int = 7,
+    config, params, normalizer, *, episodes: int, noise: float, shown: bool = True, seed: int = 7,
     steps: int = 80, execute: int = 4,
 ) -> Outcome:
-    """The expert in closed loop on the same scenes and plans as `follow_plans`."""
+    """The expert in closed loop on the same scenes and plans as `follow_plans`.
+
+    Unless `shown`, its clouds are empty: they hold no point that could be near.
+    """
     scenes = [Scene(seed * 1_000_003 + i) for i in range(episodes)]
     plans = noisy_plans(scenes, noise, seed)
     width = np.full(episodes, np.nan, np.float32)
     state = closed_loop.start(plans, width)
     act = jax.jit(
         lambda state, clouds, keys: closed_loop.act(
-            config, params, normalizer, state, clouds, keys, use_cloud=use_cloud, sample_steps=10
+            config, params, normalizer, state, clouds, keys, use_cloud=True, sample_steps=10
         )
     )
     rotation = np.tile(DOWN, (episodes, 1)).astype(np.float32)
@@ -200,6 +203,8 @@ def run_expert(
             fresh[:] = True
         if fresh.any():
             clouds = np.stack([scene.cloud() for scene in scenes])
+            if not shown:
+                clouds[:] = np.inf
             keys = jax.random.split(jax.random.key(seed * 1000 + step), episodes)
             new = [np.array(x) for x in act(state, clouds, keys)]
             chunk = new if chunk is None else [
