@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from bridgeact_jax.errors import UserError
 
+SILENCE = 30  # seconds without a sign of life after which a process counts as dead
 LAST_WAIT = 60  # seconds for the other processes to come to their end
 
 
@@ -57,9 +58,12 @@ def joined() -> Iterator[None]:
     """Take part in a run of several processes; if this one fails alone, it ends at once.
 
     What every process raises alike, a UserError, ends in order. After anything else that would
-    mean to wait for processes that are dead, or that wait for this one.
+    mean to wait for processes that are dead, or that wait for this one. Where it waits for a dead
+    one outside a step, as for a checkpoint, JAX ends it after `SILENCE`, by SIGABRT.
     """
-    jax.distributed.initialize(shutdown_timeout_seconds=LAST_WAIT)
+    jax.distributed.initialize(
+        heartbeat_timeout_seconds=SILENCE, shutdown_timeout_seconds=LAST_WAIT
+    )
     try:
         yield
     except UserError:

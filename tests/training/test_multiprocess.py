@@ -27,7 +27,7 @@ SMALL = (
     "--config.model.keypoints=2", "--config.data.history=4", "--config.data.waypoints=5",
     "--config.optimizer.warmup_steps=1",
 )  # fmt: skip
-ENDS_WITHIN = 60  # seconds, of a process whose peer was killed
+ENDS_WITHIN = 120  # seconds, of a process whose peer was killed; 30 of them are JAX's patience
 
 
 def free_port() -> int:
@@ -102,8 +102,9 @@ def test_one_of_two_is_killed_and_both_go_on_bit_identical(tiny_store, undisturb
     victim.communicate()
     assert victim.returncode == -signal.SIGKILL, "the run ended before it could be killed"
     said = survivor.communicate(timeout=ENDS_WITHIN)[1]
-    assert survivor.returncode == 1, said
-    assert "error: process 0 of 2 has lost another" in said and "Traceback" not in said, said
+    lost = "process 0 of 2 has lost another", "another task died"  # in a step, or outside
+    assert survivor.returncode in (1, -signal.SIGABRT), said
+    assert any(phrase in said for phrase in lost) and "Traceback" not in said, said
     finish(start(tiny_store, workdir))
     assert_identical(workdir, undisturbed)
 
