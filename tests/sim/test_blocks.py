@@ -1,35 +1,22 @@
 """Towers, trays and swaps: what counts as done, what as a mistake, and layouts that leave room."""
 
-import functools
 import itertools
 
 import mujoco
 import numpy as np
 import pytest
 
-from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
 from bridgeact_jax.sim.objects import Box
 from bridgeact_jax.sim.tasks import TASKS
 from bridgeact_jax.sim.tasks.base import in_frame
 from bridgeact_jax.sim.tasks.trays import Tray
+from tests.sim.episodes import SEED, environment, started
 
 BLOCK_TASKS = ("pick_and_place", "stack_two", "stack_three", "sort_three", "swap_two")
-SEED = 5
 LONG_ENOUGH = 12  # steps after which whatever stands counts
 
 every_task = pytest.mark.parametrize("task", BLOCK_TASKS)
-
-
-@functools.cache
-def environment(task):
-    return Environment(task)
-
-
-def started(task, episode=0):
-    env = environment(task)
-    env.reset(SEED, episode)
-    return env
 
 
 def put(env, block, xy, bottom=0.0, yaw=0.0):

@@ -9,8 +9,8 @@ from bridgeact_jax.errors import UsageError
 from bridgeact_jax.sim import cameras, events, sensing
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
 from bridgeact_jax.sim.environment import CONTROL_PERIOD, Environment, episode_rng
-from bridgeact_jax.sim.follower import guidance_of, time_guidance
 from bridgeact_jax.sim.tasks import TASKS
+from tests.sim.episodes import follow
 
 SEED = 7
 CAMERA = cameras.camera_poses()[0]
@@ -20,14 +20,6 @@ AXES = dataclasses.fields(Disturbance)
 @pytest.fixture(scope="module")
 def points():
     return np.random.default_rng(0).uniform([0.35, -0.25, 0.0], [0.65, 0.25, 0.1], (5000, 3))
-
-
-def follow(env, plan, *, steps=10_000):
-    targets = list(zip(*time_guidance(guidance_of(plan)), strict=True))
-    for i in range(steps):
-        if env.done:
-            break
-        env.step(*targets[min(i, len(targets) - 1)])
 
 
 # ---- names and limits ---------------------------------------------------------------------------

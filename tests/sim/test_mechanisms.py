@@ -1,32 +1,18 @@
 """Button, drawer, peg and socket: how they move, what counts as done, where they stand."""
 
-import functools
-
 import mujoco
 import numpy as np
 import pytest
 
-from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
 from bridgeact_jax.sim.kinematics import shared
 from bridgeact_jax.sim.mechanisms import Button, Cabinet
 from bridgeact_jax.sim.tasks.base import in_frame, out_of_frame, tool_down
+from tests.sim.episodes import SEED, environment, started
 
-SEED = 5
 FINGERTIP = 0.0042  # metres below the Panda's tool frame
 SURFACE = 0.002
 UPRIGHT, LYING = (1, 0, 0, 0), (np.sqrt(0.5), 0, np.sqrt(0.5), 0)
-
-
-@functools.cache
-def environment(task):
-    return Environment(task)
-
-
-def started(task, episode=0):
-    env = environment(task)
-    env.reset(SEED, episode)
-    return env
 
 
 def wait(env, seconds=1.0, *, gripper=1.0):

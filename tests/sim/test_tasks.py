@@ -1,6 +1,5 @@
 """Every task, through the same checks."""
 
-import functools
 import itertools
 
 import numpy as np
@@ -10,35 +9,16 @@ from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.sim import tasks
 from bridgeact_jax.sim.book import FAILURES
 from bridgeact_jax.sim.environment import SAFE_HIGH, SAFE_LOW, Environment, episode_rng
-from bridgeact_jax.sim.follower import PADDED_WAYPOINTS, guidance_of, time_guidance
+from bridgeact_jax.sim.follower import PADDED_WAYPOINTS
 from bridgeact_jax.sim.objects import BOX, VARIATION
 from bridgeact_jax.sim.tasks.base import tool_down
+from tests.sim.episodes import SEED, environment, follow, started
 
-SEED = 11
 MIN_OBJECT_POINTS = 100
 SURFACE = 0.002  # metres: float16 rounds to 0.25 mm at half a metre
 
 every_task = pytest.mark.parametrize("task", tasks.TASKS)
 single_picks = pytest.mark.parametrize("task", ["lift", "pick_and_place"])
-
-
-@functools.cache
-def environment(task):
-    return Environment(task)
-
-
-def started(task, episode=0):
-    env = environment(task)
-    env.reset(SEED, episode)
-    return env
-
-
-def follow(env, plan, *, steps=None, speed=0.2):
-    targets = list(zip(*time_guidance(guidance_of(plan), speed=speed), strict=True))
-    for i in range(steps or 10_000):
-        if env.done:
-            break
-        env.step(*targets[min(i, len(targets) - 1)])
 
 
 def moved(plan, offset):
