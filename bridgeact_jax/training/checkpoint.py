@@ -34,8 +34,7 @@ class Checkpoints:
 
     def __init__(self, workdir: epath.Path, *, keep: int | None = None):
         writing = keep is not None
-        if writing:
-            _silence_orbax()
+        _silence_orbax()
         self._path = (workdir / "checkpoints").resolve()
         best = policies.BestN(
             get_metric_fn=_validation_loss,
@@ -157,7 +156,7 @@ def _reason(error: Exception) -> str:
 
 
 def _silence_orbax() -> None:
-    """What fails in Orbax's threads is raised by the next call as well: let it be said once."""
+    """Of Orbax only what is raised: what fails in its threads is, by the next call."""
     for library in ("absl", "asyncio"):  # a filter: absl sets its level anew
         logging.getLogger(library).addFilter(_critical)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

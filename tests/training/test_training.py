@@ -30,7 +30,12 @@ def leaves(workdir, step: int | None = None) -> dict[str, np.ndarray]:
     checkpoints = open_checkpoints(workdir)
     path = workdir / "checkpoints" / str(step or checkpoints.latest) / "state"
     checkpoints.close()
-    state = ocp.PyTreeCheckpointer().restore(path.resolve())
+    checkpointer = ocp.PyTreeCheckpointer()
+    plain = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+        checkpointer.metadata(path.resolve()).item_metadata.tree,
+    )
+    state = checkpointer.restore(path.resolve(), restore_args=plain)
     flat = jax.tree_util.tree_flatten_with_path(state)[0]
     return {jax.tree_util.keystr(key): np.asarray(value) for key, value in flat}
 
