@@ -147,7 +147,7 @@ def test_a_policy_without_guidance_does_not_depend_on_the_plan():
         plan.position[0] = start
     state = closed_loop.start(jax.tree.map(lambda *x: np.stack(x), *plans), np.ones(2, np.float32))
     clouds = np.stack([scenes[0].cloud()] * 2)
-    keys = jax.random.split(jax.random.key(1), 1).repeat(2)
+    keys = jax.random.split(jax.random.key(1), 1)[np.zeros(2, int)]
     for use_guidance in (True, False):
         act = jax.jit(
             lambda state, guided=use_guidance: closed_loop.act(
