@@ -100,7 +100,8 @@ def _dispatch(words: list[str]) -> int:
             )
         return module.main(argv) or 0
     finally:
-        flags.FLAGS.remove_flag_values(own)
+        overrides = [flag for flag in flags.FLAGS if flag.split(".")[0] in own]
+        flags.FLAGS.remove_flag_values({*own, *overrides})
         flags.FLAGS.unparse_flags()
 
 
