@@ -1,5 +1,7 @@
 """A tiny store with clouds and a tiny config, to train in seconds."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from bridgeact_jax import cli
 from bridgeact_jax.datasets.episode import CLOUD_SHAPE, Episode
 from bridgeact_jax.datasets.store import StoreWriter
 
@@ -46,14 +49,16 @@ def command(*words: object, tiny: bool = True) -> list[str]:
     return [sys.executable, "-m", "bridgeact_jax.cli", *map(str, words), *(TINY if tiny else ())]
 
 
-def run(*words: object, tiny: bool = True, env=None, check: bool = True):
-    """Run a command to its end."""
-    result = subprocess.run(
-        command(*words, tiny=tiny),
-        capture_output=True,
-        text=True,
-        env={**os.environ, **(env or {})},
-    )
+def run(*words: object, env=None, check: bool = True) -> subprocess.CompletedProcess:
+    """Run a command to its end; in a process of its own where its environment differs."""
+    if env is not None:
+        line = command(*words)
+        result = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **env})
+    else:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = cli.main(["bridgeact", *map(str, words), *TINY])
+        result = subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
     if check:
         assert result.returncode == 0, result.stderr
     return result
