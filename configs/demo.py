@@ -3,9 +3,9 @@
     bridgeact pretrain --config=configs/demo.py:pretrain --store=STORE --workdir=W0
     bridgeact finetune --config=configs/demo.py:finetune --store=STORE --init=W0 --workdir=W1
 
-Hardware: 2 CPU cores; half a minute and 7 minutes. Data: 480 demonstrations of three tasks, from
-`bridgeact demos --task=all --episodes=480`. Expected: a final loss near 0.02 and 0.004, and the
-success rates that `bridgeact demo` prints (README.md).
+Hardware: 2 CPU cores; half a minute and 7 minutes. Data: 480 demonstrations, from
+`bridgeact demos --task=reach,lift,pick_and_place --episodes=480`. Expected: a final loss near 0.02
+and 0.004, and the success rates that `bridgeact demo` prints (README.md).
 """
 
 from bridgeact_jax.errors import UsageError, nearest
