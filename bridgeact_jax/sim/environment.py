@@ -3,11 +3,13 @@
 import copy
 import zlib
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
+from bridgeact_jax.geometry.cameras import Camera
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.sim import cameras, kinematics, scene
 from bridgeact_jax.sim.arms import find_arm
@@ -222,13 +224,23 @@ class Environment:
 
     def rgbd(self, size: int = 240) -> tuple[np.ndarray, np.ndarray]:
         """Colour and depth pictures of `cameras` as they measure them; see `rendering.rgbd`."""
+        return self._rgbd(self.cameras, size)
+
+    def view(self, size: int = 240) -> tuple[np.ndarray, np.ndarray, Camera]:
+        """What the planner's camera measures: `rgbd`'s first colour and depth, and the camera."""
         from bridgeact_jax.sim import rendering
 
-        rgb, depths = rendering.rgbd(self.scene, self.world, self.cameras, size)
-        rng, matrix = self._rng("depth", self.steps), rendering.intrinsics(size)
-        return rgb, np.stack([measured_depth(x, matrix, self.disturbance, rng) for x in depths])
+        (rgb,), (depth,) = self._rgbd(self.cameras[:1], size)
+        return rgb, depth, rendering.camera(self.cameras[0], size)
 
     # ---- inside -------------------------------------------------------------------------------
+
+    def _rgbd(self, poses: Sequence[cameras.Pose], size: int) -> tuple[np.ndarray, np.ndarray]:
+        from bridgeact_jax.sim import rendering
+
+        rgb, depths = rendering.rgbd(self.scene, self.world, poses, size)
+        rng, matrix = self._rng("depth", self.steps), rendering.intrinsics(size)
+        return rgb, np.stack([measured_depth(x, matrix, self.disturbance, rng) for x in depths])
 
     def _rng(self, name: str, *numbers: int) -> np.random.Generator:
         """The episode's generator for what is called `name`."""

@@ -10,6 +10,8 @@ import mujoco
 import numpy as np
 
 from bridgeact_jax.errors import UserError
+from bridgeact_jax.geometry.cameras import Camera
+from bridgeact_jax.geometry.poses import Pose as QuaternionPose
 from bridgeact_jax.sim import scene
 from bridgeact_jax.sim.arms import COLLISION_GROUP
 from bridgeact_jax.sim.cameras import FIELD_OF_VIEW, Pose
@@ -95,6 +97,15 @@ def intrinsics(size: int) -> np.ndarray:
     """
     focal = size / 2 / np.tan(FIELD_OF_VIEW / 2)
     return np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+
+
+def camera(pose: Pose, size: int) -> Camera:
+    """A depth camera's pictures of `size` pixels a side as `geometry.cameras` has it."""
+    (position, rotation), matrix = pose, intrinsics(size)
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation).reshape(-1))
+    focal, centre = matrix[0, 0], matrix[0, 2] - 0.5
+    return Camera(QuaternionPose(np.array(position), quaternion), focal, focal, centre, centre)
 
 
 @functools.lru_cache(maxsize=4)
