@@ -32,6 +32,10 @@ class PlanningError(UserError):
         self.usage = usage or {}
 
 
+class Unreachable(UserError):
+    """Nothing answered, or it will not: no reason to ask it for another plan."""
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """What one camera sees. Raises PlanningError if the shapes do not fit.
@@ -173,7 +177,7 @@ class Planner(Protocol):
     """Anything that plans."""
 
     def plan(self, request: PlanRequest) -> Plan:
-        """The plan for a request. Raises `PlanningError` when there is none."""
+        """The plan for a request. Raises `PlanningError` when there is none, or `Unreachable`."""
         ...
 
 
@@ -231,7 +235,7 @@ def plan_of_waypoints(
 
 
 def in_camera(
-    camera: Camera, position: np.ndarray, rotation: np.ndarray
+    camera: Camera, position: Sequence, rotation: Sequence
 ) -> tuple[np.ndarray, np.ndarray]:
     """Base-frame poses, position (K, 3) m and rotation (K, 4) wxyz, in the camera's frame."""
     moved = _from(_frame(camera), poses.Pose(_rows(position), _rows(rotation)))

@@ -1,0 +1,109 @@
+"""Anchors: from pixels to points by depth, and from waypoints to pixels."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from bridgeact_jax.geometry.cameras import Camera
+from bridgeact_jax.geometry.guidance import Waypoints, is_open
+from bridgeact_jax.planning.oracle import contact_waypoints
+from bridgeact_jax.planning.protocol import Anchor, PlanningError, View, in_camera
+
+PATCH = 3  # pixels to each side of an anchor that its depth is taken from
+GAP = 0.015  # metres of depth between two pixels that lie on two surfaces
+FEWEST = 3  # pixels that make a surface, unless there are no more
+
+Estimate = Callable[[np.ndarray], np.ndarray]  # picture (H, W, 3) uint8 -> depth (H, W) metres
+
+
+def lift(
+    view: View, pixel: tuple[float, float], *, estimate: Estimate | None = None
+) -> np.ndarray:
+    """The point that a pixel shows, (3,) metres, camera frame.
+
+    The depths measured in a patch of 7 x 7 pixels are parted into surfaces where, sorted, one is
+    farther than the one before by more than `GAP`. The nearest surface counts, since an anchor is
+    meant for a thing and not for what is behind it: its median, never a mean across an edge.
+
+    Args:
+      pixel: (u, v); (0, 0) is the centre of the top left pixel.
+      estimate: makes the depth of a view that has none.
+
+    Raises PlanningError if the pixel is outside the picture or nothing was measured around it.
+    """
+    u, v = pixel
+    if not (-0.5 <= u < view.width - 0.5 and -0.5 <= v < view.height - 0.5):
+        raise PlanningError(
+            f"pixel ({u:g}, {v:g}) lies outside the picture of {view.width} x {view.height}: u must "
+            f"be from 0 to {view.width - 1} to the right, v from 0 to {view.height - 1} down"
+        )
+    depth = _depth(view, estimate)
+    row, column = int(np.floor(v + 0.5)), int(np.floor(u + 0.5))
+    patch = depth[
+        max(row - PATCH, 0) : row + PATCH + 1, max(column - PATCH, 0) : column + PATCH + 1
+    ]
+    measured = np.sort(patch[np.isfinite(patch) & (patch > 0)].astype(np.float64))
+    if not len(measured):
+        raise PlanningError(
+            f"no depth was measured within {PATCH} pixels of pixel ({u:g}, {v:g}) of the picture "
+            f"of {view.width} x {view.height}: choose a pixel on a solid surface"
+        )
+    surfaces = np.split(measured, np.flatnonzero(np.diff(measured) > GAP) + 1)
+    z = np.median(next((one for one in surfaces if len(one) >= FEWEST), measured))
+    camera = view.camera
+    x, y = (u - float(camera.cx)) / float(camera.fx), (v - float(camera.cy)) / float(camera.fy)
+    return z * np.array([x, y, 1.0])
+
+
+def lift_all(
+    view: View, anchors: tuple[Anchor, ...], *, estimate: Estimate | None = None
+) -> tuple[Anchor, ...]:
+    """The anchors with their points; as `lift`, with the depth estimated once."""
+    if view.depth is None:
+        view = replace(view, depth=_depth(view, estimate))
+    return tuple(replace(anchor, point=tuple(lift(view, anchor.pixel))) for anchor in anchors)
+
+
+def anchors_of(
+    waypoints: Waypoints, camera: Camera, width: int, height: int
+) -> tuple[Anchor, ...]:
+    """What a plan's anchors would have been: where it grasps, places and otherwise touches.
+
+    Whole pixels of the tool where the gripper closes ("grasp"), opens ("place") and at other
+    waypoints of contact ("touch"), in order, each pixel once; what is outside the picture is left
+    out. Their points are None: depth is not known here.
+
+    Args:
+      waypoints: base frame.
+      camera: of the picture of `width` x `height`.
+    """
+    count = int(waypoints.count)
+    position, _ = in_camera(camera, waypoints.position[:count], waypoints.rotation[:count])
+    opened = np.asarray(is_open(waypoints.gripper[:count]))
+    touches = set(contact_waypoints(waypoints).tolist())
+    anchors: dict[tuple[int, int], Anchor] = {}
+    for k in range(1, count):
+        x, y, z = position[k].tolist()
+        changed = opened[k] != opened[k - 1]
+        if z <= 0 or not (changed or k in touches):
+            continue
+        label = ("place" if opened[k] else "grasp") if changed else "touch"
+        u = round(float(camera.fx) * x / z + float(camera.cx))
+        v = round(float(camera.fy) * y / z + float(camera.cy))
+        if 0 <= u < width and 0 <= v < height:
+            anchors.setdefault((u, v), Anchor(label, (u, v)))
+    return tuple(anchors.values())
+
+
+def _depth(view: View, estimate: Estimate | None) -> np.ndarray:
+    if view.depth is not None:
+        return view.depth
+    if estimate is None:
+        raise PlanningError("the camera has no depth: give a depth picture or an estimate of it")
+    depth = np.asarray(estimate(view.picture))
+    if depth.shape != view.picture.shape[:2]:
+        raise PlanningError(
+            f"the estimated depth is {depth.shape}: must be {view.picture.shape[:2]}, metres"
+        )
+    return depth
