@@ -10,13 +10,18 @@ import numpy as np
 from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.geometry.guidance import Waypoints, is_open
 from bridgeact_jax.geometry.noise import perturb_waypoints
-from bridgeact_jax.geometry.rotations import normalize
+from bridgeact_jax.geometry.rotations import conjugate, from_matrix, multiply, normalize
 
-WRONG_WAYPOINTS = ("none", "off_object", "unreachable", "through_table")
+KINDS = (
+    "off_object", "unreachable", "through_table", "gripper_order", "camera_frame", "millimetres"
+)
+WRONG_WAYPOINTS = ("none", *KINDS, "any")
+Pose = tuple[np.ndarray, np.ndarray]  # position (3,) and rotation matrix (3, 3), base frame
 BESIDE = (0.08, 0.12)  # metres from the object, of off_object
 AWAY = (0.9, 1.2)  # metres from the base, of unreachable
 BELOW = (0.05, 0.10)  # metres under the table's top, of through_table
 SAME_PLACE = 1e-3  # metres within which waypoints are one place
+_ATTEMPTS = 16  # what the keys of later answers are folded with, and further on
 
 
 def _axis(help_text: str, sweep: tuple):
@@ -46,9 +51,14 @@ class PlannerErrors:
         (0.0, 0.005, 0.01, 0.02, 0.04),
     )
     wrong_waypoint: str = _axis(
-        "one waypoint of each plan: off_object, 8-12 cm beside what it should grasp or touch; "
-        "unreachable, 0.9-1.2 m from the base; through_table, 5-10 cm below its top",
+        "what is wrong with a plan. One waypoint: off_object, 8-12 cm beside what it should grasp "
+        "or touch; unreachable, 0.9-1.2 m from the base; through_table, 5-10 cm below its top. "
+        "All: gripper_order, open and closed swapped, or events one waypoint early or late; "
+        "camera_frame, poses in the camera's frame; millimetres. any: one of these, by chance",
         WRONG_WAYPOINTS,
+    )
+    wrong_share: float = _axis(
+        "share of the plans that wrong_waypoint applies to", (1.0, 0.0, 0.2, 0.5)
     )
 
     def __post_init__(self) -> None:
@@ -59,6 +69,8 @@ class PlannerErrors:
         if self.wrong_waypoint not in WRONG_WAYPOINTS:
             hint = nearest(self.wrong_waypoint, WRONG_WAYPOINTS)
             raise UsageError(f"unknown wrong_waypoint '{self.wrong_waypoint}': {hint}")
+        if self.wrong_share > 1:
+            raise UsageError(f"wrong_share={self.wrong_share}: must be a share from 0 to 1")
 
 
 EXACT = PlannerErrors()
@@ -74,7 +86,12 @@ def _err(key, waypoints, waypoint_noise, rotation_noise, depth_noise, camera):
 
 
 def oracle_plan(
-    key: jax.Array, waypoints: Waypoints, errors: PlannerErrors, *, camera: np.ndarray
+    key: jax.Array,
+    waypoints: Waypoints,
+    errors: PlannerErrors,
+    *,
+    camera: Pose,
+    attempt: int = 0,
 ) -> Waypoints:
     """The true waypoints with a planner's errors; waypoint 0, the current pose, stays exact.
 
@@ -82,21 +99,48 @@ def oracle_plan(
       key: typed PRNG key of the episode. Each axis draws from it alone: turning one on leaves
         what the others draw as it was.
       waypoints: padded to a fixed size, base frame.
-      camera: (3,) metres, position of the planner's camera in the base frame.
+      camera: pose of the planner's camera in the base frame: (3,) metres and a matrix (3, 3), x
+        right, y down, z forward.
+      attempt: how many answers the planner has given before; each is drawn anew, but for the
+        calibration, which stays.
     """
-    if errors.wrong_waypoint != "none":
-        waypoints = _misplaced(jax.random.fold_in(key, 2), waypoints, errors.wrong_waypoint)
+    kind, own_key = wrong_kind(key, errors, attempt), _answer_key(key, attempt)
+    if kind in _MISPLACED:
+        waypoints = _misplaced(jax.random.fold_in(own_key, 2), waypoints, kind)
+    elif kind == "gripper_order":
+        waypoints = _misordered(jax.random.fold_in(own_key, 4), waypoints)
     position = np.array(waypoints.position, np.float32)
     position[1:] += calibration_offset(key, errors)
     plan = _err(
-        key,
+        own_key,
         waypoints._replace(position=position),
         errors.waypoint_noise,
         errors.rotation_noise,
         errors.depth_noise,
-        jnp.asarray(camera, jnp.float32),
+        jnp.asarray(camera[0], jnp.float32),
     )
-    return jax.tree.map(np.asarray, plan)
+    plan = jax.tree.map(np.asarray, plan)
+    if kind == "camera_frame":
+        return _in_camera(plan, camera)
+    if kind == "millimetres":
+        return _after_start(plan, position=1000 * plan.position)
+    return plan
+
+
+def wrong_kind(key: jax.Array, errors: PlannerErrors, attempt: int = 0) -> str:
+    """What is wrong with the plan that `oracle_plan` makes of these: one of `KINDS`, or "none"."""
+    if errors.wrong_waypoint == "none":
+        return "none"
+    share, which = jax.random.uniform(jax.random.fold_in(_answer_key(key, attempt), 3), (2,))
+    if share >= errors.wrong_share:
+        return "none"
+    if errors.wrong_waypoint == "any":
+        return KINDS[int(which * len(KINDS))]
+    return errors.wrong_waypoint
+
+
+def _answer_key(key: jax.Array, attempt: int) -> jax.Array:
+    return key if attempt == 0 else jax.random.fold_in(key, _ATTEMPTS + attempt)
 
 
 def calibration_offset(key: jax.Array, errors: PlannerErrors) -> np.ndarray:
@@ -125,6 +169,9 @@ def contact_waypoints(waypoints: Waypoints) -> np.ndarray:
     return np.flatnonzero(low & ~opening) + 1
 
 
+_MISPLACED = ("off_object", "unreachable", "through_table")
+
+
 def _misplaced(key: jax.Array, waypoints: Waypoints, kind: str) -> Waypoints:
     """The plan with one place wrong, drawn from `key`; other waypoints of that place go along."""
     count = int(waypoints.count)
@@ -149,3 +196,45 @@ def _misplaced(key: jax.Array, waypoints: Waypoints, kind: str) -> Waypoints:
     there[0] = False
     position[there] = wrong
     return waypoints._replace(position=position)
+
+
+def _misordered(key: jax.Array, waypoints: Waypoints) -> Waypoints:
+    """The plan with open for closed and closed for open, or with its events a waypoint off.
+
+    The events of a hand that closes for good in the air are only swapped: earlier or later it
+    would press and push as well.
+    """
+    count = int(waypoints.count)
+    gripper = np.array(waypoints.gripper, np.float32)
+    opened = np.asarray(is_open(gripper[:count]))
+    closings = np.flatnonzero(~opened[1:] & opened[:-1]) + 1
+    takes_hold = np.any(np.isin(closings, contact_waypoints(waypoints)))
+    way = int(3 * jax.random.uniform(key)) if takes_hold else 0
+    if way == 0:
+        gripper[1:] = 1 - gripper[1:]
+    elif way == 1:
+        gripper[1 : count - 1] = gripper[2:count]
+    else:
+        gripper[1:count] = gripper[: count - 1]
+    return waypoints._replace(gripper=gripper)
+
+
+def _in_camera(plan: Waypoints, camera: Pose) -> Waypoints:
+    """The plan's poses in the camera's frame, where they should be in the base frame."""
+    origin, matrix = camera
+    turn = conjugate(from_matrix(jnp.asarray(matrix, jnp.float32)))
+    return _after_start(
+        plan,
+        position=(plan.position - np.asarray(origin, np.float32)) @ np.asarray(matrix, np.float32),
+        rotation=np.asarray(multiply(turn, plan.rotation)),
+    )
+
+
+def _after_start(plan: Waypoints, **columns: np.ndarray) -> Waypoints:
+    """The plan with other columns, waypoint 0 as it was."""
+    changed = plan._replace(**columns)
+    first = np.arange(len(plan.gripper)) == 0
+    return changed._replace(
+        position=np.where(first[:, None], plan.position, changed.position),
+        rotation=np.where(first[:, None], plan.rotation, changed.rotation),
+    )

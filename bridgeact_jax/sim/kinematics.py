@@ -6,6 +6,7 @@ import mink
 import mujoco
 import numpy as np
 
+from bridgeact_jax.geometry.guidance import METRES_PER_RADIAN
 from bridgeact_jax.sim.arms import TCP_SITE, Arm, find_arm
 
 POSITION_TOLERANCE = 2e-4  # metres
@@ -25,6 +26,7 @@ class Kinematics:
         )
         posture = mink.PostureTask(self._model, cost=2e-3)
         posture.set_target(np.array(arm.home))
+        self._home = np.array(arm.home)
         self._tasks = [self._frame, posture]
         self._limits = [mink.ConfigurationLimit(self._model)]
 
@@ -56,6 +58,29 @@ class Kinematics:
                 break
             configuration.integrate_inplace(velocity, 1.0)
         return configuration.q.copy()
+
+    def follow(
+        self, position: np.ndarray, rotation: np.ndarray, iterations: int = 10
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How near the arm gets to each pose of a path, begun from its home pose.
+
+        Args:
+          position: (S, 3) metres, base frame.
+          rotation: (S, 4) unit quaternions wxyz.
+
+        Returns:
+          residual (S,) metres, what is left of the rotation at `METRES_PER_RADIAN`, and joints
+          (S, n) rad.
+        """
+        joints, residuals, start = [], [], self._home
+        for pose in zip(position, rotation, strict=True):
+            start = self.solve(*pose, start, iterations)
+            self._configuration.update(start)
+            error = self._frame.compute_error(self._configuration)
+            turn = METRES_PER_RADIAN * np.linalg.norm(error[3:])
+            residuals.append(np.linalg.norm(error[:3]) + turn)
+            joints.append(start)
+        return np.array(residuals), np.array(joints)
 
 
 @functools.cache

@@ -13,11 +13,12 @@ from bridgeact_jax.planning.oracle import (
     contact_waypoints,
     oracle_plan,
 )
+from bridgeact_jax.sim.cameras import camera_poses
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import pad
 from bridgeact_jax.sim.tasks import TASKS
 
-CAMERA = np.array([1.0, 0.5, 0.8])
+CAMERA = camera_poses()[0]
 KEYS = jax.random.split(jax.random.key(0), 300)
 
 
@@ -56,7 +57,7 @@ def test_waypoint_and_rotation_noise_have_their_size(truth):
 
 def test_depth_noise_is_one_shift_along_the_rays(truth):
     deep = moved(truth, depth_noise=0.1)[:, 1:4]
-    ray = truth.position[1:4] - CAMERA
+    ray = truth.position[1:4] - CAMERA[0]
     ray /= np.linalg.norm(ray, axis=1, keepdims=True)
     along = np.sum(deep * ray, axis=-1)
     np.testing.assert_allclose(deep, along[..., None] * ray, atol=1e-5)
