@@ -111,6 +111,7 @@ class Cloud(Column):
 class Camera:
     """A depth camera. Keys are relative to a step; what is not known is None.
 
+    picture: column of its colour pictures, of the size of the depth pictures.
     depth: column of depth pictures, in units of `depth_scale` metres; nothing beyond `max_depth` m.
     intrinsics: fx, fy, cx, cy in pixels, or the 3x3 column `intrinsics_key`.
     T_base_camera: 16 numbers, row by row, of the camera's pose in the base, or the 4x4 row-major
@@ -119,6 +120,7 @@ class Camera:
     """
 
     name: str
+    picture: str | None
     depth: str
     depth_scale: float | None
     intrinsics: tuple[float, float, float, float] | None
@@ -142,7 +144,7 @@ class Camera:
         return tuple(name for name, there in known.items() if not there)
 
     def columns(self) -> dict[str, str]:
-        """{"depth", "intrinsics", "pose": key} of those that are columns."""
+        """{"depth", "intrinsics", "pose": key} of those that are columns; for a cloud."""
         keys = {"depth": self.depth, "intrinsics": self.intrinsics_key, "pose": self.pose_key}
         return {name: key for name, key in keys.items() if key is not None}
 

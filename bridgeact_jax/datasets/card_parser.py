@@ -178,6 +178,7 @@ def _camera(table: Table) -> Camera:
     pose_key = table.text("pose_key", None)
     return Camera(
         name=table.filled("name"),
+        picture=table.text("picture", None),
         depth=table.text("depth"),
         depth_scale=table.positive("depth_scale", None),
         intrinsics=intrinsics,

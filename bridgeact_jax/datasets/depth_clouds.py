@@ -46,10 +46,15 @@ def cloud_keys(card: Card, dataset: RldsDataset) -> dict[str, str]:
         )
     keys = {}
     for camera in cameras:
-        bound = bind_camera(card, camera, dataset)
-        _check_depth(card, camera, dataset.columns[bound["depth"]])
-        keys |= {_name(camera, what): key for what, key in bound.items()}
+        keys |= camera_keys(card, camera, dataset)
     return keys
+
+
+def camera_keys(card: Card, camera: Camera, dataset: RldsDataset) -> dict[str, str]:
+    """What `cloud_keys` says of one camera. Raises UserError for columns of the wrong kind."""
+    bound = bind_camera(card, camera, dataset)
+    _check_depth(card, camera, dataset.columns[bound["depth"]])
+    return {_name(camera, what): key for what, key in bound.items()}
 
 
 def episode_clouds(
@@ -156,8 +161,8 @@ def _lifted(
         (
             camera,
             columns[keys[_name(camera, "depth")]],
-            _intrinsics(camera, keys, columns, steps),
-            _poses(camera, keys, columns, steps),
+            camera_intrinsics(camera, keys, columns, steps),
+            camera_poses(camera, keys, columns, steps),
         )
         for camera in _usable(card)
     ]
@@ -175,18 +180,20 @@ def _lifted(
         yield points[near & (np.abs(points) <= card.limits.reach).all(axis=-1)]
 
 
-def _intrinsics(
+def camera_intrinsics(
     camera: Camera, keys: Mapping[str, str], columns: Columns, steps: int
 ) -> np.ndarray:
-    """(T, 4) fx, fy, cx, cy."""
+    """(T, 4) fx, fy, cx, cy; `keys` as `cloud_keys` gives them."""
     if camera.intrinsics is not None:
         return np.tile(camera.intrinsics, (steps, 1))
     matrices = _every_step(columns[keys[_name(camera, "intrinsics")]], (3, 3), steps)
     return matrices[:, [0, 1, 0, 1], [0, 1, 2, 2]]
 
 
-def _poses(camera: Camera, keys: Mapping[str, str], columns: Columns, steps: int) -> np.ndarray:
-    """(T, 4, 4) poses of the camera in the base."""
+def camera_poses(
+    camera: Camera, keys: Mapping[str, str], columns: Columns, steps: int
+) -> np.ndarray:
+    """(T, 4, 4) poses of the camera in the base; `keys` as `cloud_keys` gives them."""
     if camera.T_base_camera is not None:
         return np.tile(np.reshape(camera.T_base_camera, (4, 4)), (steps, 1, 1))
     poses = _every_step(columns[keys[_name(camera, "pose")]], (4, 4), steps)

@@ -5,13 +5,16 @@ The result is a plain TensorFlow Datasets directory (features.json, dataset_info
 TensorFlow, `.as_data_source("train")` reads ArrayRecord without it.
 """
 
+import io
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from bridgeact_jax.datasets.directories import new_directory
 from bridgeact_jax.datasets.records import WRITERS
@@ -22,19 +25,25 @@ VERSION = "1.0.0"
 
 
 class Feature(NamedTuple):
-    """One column: `dtype` is a numpy dtype's name or "text"; `shape` is of one step.
+    """One column: `dtype` is a numpy dtype's name, "text" or "png"; `shape` is of one step.
 
+    "png" is an encoded picture of `shape` (height, width, 3), 8 bits a channel.
     tf.Example knows only 32-bit floats, so a float16 or float64 feature is stored as its raw
-    bytes (TensorFlow Datasets' `encoding: bytes`), exactly and compactly.
+    bytes (TensorFlow Datasets' `encoding: bytes`), exactly and compactly. `compressed` numbers are
+    stored as deflated bytes (`encoding: zlib`).
     """
 
     dtype: str
     shape: tuple[int, ...] = ()
     description: str = ""
+    compressed: bool = False
 
     @property
-    def as_bytes(self) -> bool:
-        return self.dtype in ("float16", "float64")
+    def encoding(self) -> str:
+        """How TensorFlow Datasets stores the numbers: "none", "bytes" or "zlib"."""
+        if self.compressed:
+            return "zlib"
+        return "bytes" if self.dtype in ("float16", "float64") else "none"
 
 
 def write_rlds(
@@ -139,8 +148,19 @@ def _column(key: str, feature: Feature, values: list[Any]) -> Column:
     array = np.asarray(values)
     if array.shape != (len(values), *feature.shape):
         raise ValueError(f"{key} has shape {array.shape[1:]} a step, not {feature.shape}")
+    if feature.dtype == "png":
+        return [_encoded(picture.astype(np.uint8)) for picture in array]
     array = array.astype(feature.dtype)
-    return [row.tobytes() for row in array] if feature.as_bytes else array.reshape(-1)
+    if feature.encoding == "none":
+        return array.reshape(-1)
+    encode = zlib.compress if feature.compressed else bytes
+    return [encode(row.tobytes()) for row in array]
+
+
+def _encoded(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    return file.getvalue()
 
 
 def _write_features(directory: pathlib.Path, features: Mapping[str, Any]) -> None:
@@ -151,11 +171,14 @@ def _write_features(directory: pathlib.Path, features: Mapping[str, Any]) -> Non
             return tfds.features.FeaturesDict({key: build(value) for key, value in tree.items()})
         if tree.dtype == "text":
             return tfds.features.Text(doc=tree.description or None)
-        encoding = "bytes" if tree.as_bytes else "none"
+        if tree.dtype == "png":
+            return tfds.features.Image(
+                shape=tree.shape, encoding_format="png", doc=tree.description or None
+            )
         return tfds.features.Tensor(
             shape=tree.shape,
             dtype=np.dtype(tree.dtype),
-            encoding=encoding,
+            encoding=tree.encoding,
             doc=tree.description or None,
         )
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from bridgeact_jax.geometry.cameras import project, unproject
 from bridgeact_jax.geometry.guidance import Waypoints, is_open
-from bridgeact_jax.geometry.poses import inverse, transform_points
 from bridgeact_jax.planning.lifting import lift
-from bridgeact_jax.planning.protocol import Anchor, PlanningError, View
+from bridgeact_jax.planning.protocol import Anchor, PlanningError, View, in_camera
 
 LOWER = 0.02  # metres that a hand goes on down after it has closed on nothing
 LEVEL = 0.01  # metres within which heights are equal
@@ -58,7 +57,7 @@ def anchors_of(
     An anchor lies where the vertical through the tool meets the surface that the view's depth
     shows, so that it lifts to a point of the thing; without depth it is the tool itself. Pixels
     are whole numbers. Reasons: "outside" the picture, "hidden" behind something, "no surface"
-    under the tool, "no depth" to lift it by.
+    under the tool, "no depth" to lift it by, "at an edge" beyond which it lifts to another thing.
     """
     anchors, left_out = [], collections.Counter()
     for label, point in places(waypoints):
@@ -71,7 +70,7 @@ def anchors_of(
             left_out[reason] += 1
             continue
         pixel = tuple(float(x) for x in pixel[0])
-        seen = _in_camera(view, point)
+        (seen,), _ = in_camera(view.camera, point[None], [(1.0, 0.0, 0.0, 0.0)])
         if view.depth is not None:
             try:
                 lifted = np.asarray(lift(view, pixel), np.float64)
@@ -79,7 +78,7 @@ def anchors_of(
                 left_out["no depth"] += 1
                 continue
             if np.linalg.norm(lifted - seen) > ASTRAY:
-                left_out["hidden"] += 1
+                left_out["at an edge"] += 1
                 continue
             seen = lifted
         anchors.append(Anchor(label, pixel, tuple(float(x) for x in seen)))
@@ -126,11 +125,6 @@ def _pixels(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _inside(view: View, pixels: np.ndarray) -> np.ndarray:
     height, width = view.picture.shape[:2]
     return np.all((pixels >= 0) & (pixels <= [width - 1, height - 1]), axis=-1)
-
-
-def _in_camera(view: View, point: np.ndarray) -> np.ndarray:
-    T_camera_base = inverse(view.camera.T_base_camera)
-    return np.asarray(transform_points(T_camera_base, np.float32(point)[None])[0], np.float64)
 
 
 _project, _unproject = jax.jit(project), jax.jit(unproject)

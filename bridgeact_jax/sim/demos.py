@@ -1,9 +1,13 @@
 """Scripted demonstrations in MuJoCo, written as an RLDS dataset with point clouds.
 
+With --pictures each step also holds what the planner's camera sees (colour, depth) and the camera;
+that needs a graphics library and some 40 kB a step.
+
 The expert knows the true poses. Its motion varies as a person's would: speed, detours on long ways,
 approaches that begin beside their goal and are corrected before it. Only successes are kept.
 """
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +37,7 @@ CORRECTED = (0.02, 0.05)  # metres before the goal, where the approach has been 
 CORRECTED_BY = 0.6  # but no later than after this share of it
 MAX_WAYPOINTS = 48
 FINAL_HOLD = 3  # steps at the end of the motion
+PICTURE_SIZE = 240  # pixels a side
 
 FEATURES = {
     "steps": {
@@ -63,6 +68,19 @@ FEATURES = {
         "success": Feature("bool"),
     },
 }
+PICTURES = {
+    "image": Feature("png", (PICTURE_SIZE, PICTURE_SIZE, 3), "what the planner's camera sees"),
+    "depth": Feature(
+        "uint16", (PICTURE_SIZE, PICTURE_SIZE), "mm along the optical axis, 0 = unknown",
+        compressed=True,
+    ),
+    "camera_intrinsics": Feature(
+        "float32", (3, 3), "pixels from metres at z = 1; (0, 0) is the top left pixel's centre"
+    ),
+    "camera_pose": Feature(
+        "float32", (4, 4), "of the camera in the base frame: x right, y down, z forward; m"
+    ),
+}
 _DESCRIPTION = (
     "Scripted demonstrations of table-top tasks by a Panda arm in MuJoCo, 10 Hz. Base frame: the "
     "robot's base, x forward, z up, table top at z = 0."
@@ -80,6 +98,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "RLDS directory to write")
     flags.DEFINE_integer("seed", 0, "seed; independent of evaluation's seeds", lower_bound=0)
     flags.DEFINE_integer("workers", 2, "processes", lower_bound=1)
+    flags.DEFINE_bool("pictures", False, "also the pictures, depth and pose of a camera")
     flags.DEFINE_enum("file_format", "array_record", ["array_record", "tfrecord"], "of the shards")
     flags.DEFINE_bool("overwrite", False, "replace an existing dataset")
     flags.mark_flags_as_required(["episodes", "out"])
@@ -93,14 +112,14 @@ def main(argv: list[str]) -> None:
         print(f"all tasks but those held out: {', '.join(task_table.HELD_OUT)}")
     discarded = write_demos(
         args.task, args.episodes, args.out, seed=args.seed, workers=args.workers,
-        file_format=args.file_format, overwrite=args.overwrite,
+        pictures=args.pictures, file_format=args.file_format, overwrite=args.overwrite,
     )
     print(f"{args.episodes} demonstrations in {args.out}; {discarded} failed and were discarded")
 
 
 def write_demos(
     task: str, episodes: int, out: str | os.PathLike, *, seed: int = 0, workers: int = 2,
-    file_format: str = "array_record", overwrite: bool = False,
+    pictures: bool = False, file_format: str = "array_record", overwrite: bool = False,
 ) -> int:
     """Write demonstrations as an RLDS dataset and return how many failed and were left out.
 
@@ -110,11 +129,12 @@ def write_demos(
       task: names of tasks with commas between, or "all": every task that is not held out.
       episodes: how many to write, over all tasks.
       out: the directory to make, of `file_format`; see `write_rlds`.
+      pictures: also record `PICTURES`.
     """
     names = task_names(task)
     if episodes < 1:
         raise UsageError(f"demos: {episodes} episodes: at least 1 is needed")
-    jobs = [(names[i % len(names)], seed, i // len(names)) for i in range(episodes)]
+    jobs = [(names[i % len(names)], seed, i // len(names), pictures) for i in range(episodes)]
     discarded = 0
 
     def stream() -> Iterator[dict[str, Any]]:
@@ -125,8 +145,12 @@ def write_demos(
                 progress.update(discarded=discarded)
                 yield episode
 
+    features = FEATURES
+    if pictures:
+        observation = FEATURES["steps"]["observation"] | PICTURES
+        features = FEATURES | {"steps": FEATURES["steps"] | {"observation": observation}}
     write_rlds(
-        out, NAME, stream(), FEATURES, description=_DESCRIPTION, file_format=file_format,
+        out, NAME, stream(), features, description=_DESCRIPTION, file_format=file_format,
         overwrite=overwrite,
     )
     return discarded
@@ -139,8 +163,38 @@ def task_names(task: str) -> list[str]:
     return [task_table.find_task(name.strip()).name for name in task.split(",")]
 
 
-def record(env: Environment, seed: int, episode: int) -> dict[str, Any] | None:
-    """One demonstration of the environment's task as an RLDS episode; None if it failed."""
+def first_success(
+    name: str, seed: int, number: int, *, pictures: bool = False, clouds: bool = True
+) -> tuple[dict[str, Any], int]:
+    """Demonstration `number` of a task, see `record`, and how many attempts at it failed before.
+
+    Raises UserError if too many do.
+    """
+    env = environment(name)
+    for attempt in range(MAX_ATTEMPTS):
+        episode = record(
+            env, seed, number * MAX_ATTEMPTS + attempt, pictures=pictures, clouds=clouds
+        )
+        if episode is not None:
+            return episode, attempt
+    raise UserError(f"{name}: {MAX_ATTEMPTS} demonstrations failed in a row (seed {seed})")
+
+
+@functools.cache
+def environment(name: str) -> Environment:
+    """This process's environment of a task."""
+    return Environment(name)
+
+
+def record(
+    env: Environment, seed: int, episode: int, *, pictures: bool = False, clouds: bool = True
+) -> dict[str, Any] | None:
+    """One demonstration of the environment's task as an RLDS episode; None if it failed.
+
+    Args:
+      pictures: each observation also holds `PICTURES`.
+      clouds: each observation holds its cloud, which is half of the work.
+    """
     observation = env.reset(seed, episode, stream=STREAM)
     rng = episode_rng("variation", env.task.name, seed, episode)
     plan = env.waypoints_of(vary(observation.position, env.plan(), rng))
@@ -149,11 +203,11 @@ def record(env: Environment, seed: int, episode: int) -> dict[str, Any] | None:
     steps = []
     for position, rotation, gripper in zip(*targets, strict=True):
         command = np.concatenate([position, rotation, [gripper]])
-        steps.append(_step(env, observation, command))
+        steps.append(_step(env, observation, command, pictures, clouds))
         observation = env.step(position, rotation, gripper)
     if not env.success:
         return None
-    steps.append(_step(env, observation, command))
+    steps.append(_step(env, observation, command, pictures, clouds))
     steps[0]["is_first"] = True
     steps[-1] |= {"is_last": True, "is_terminal": True, "reward": 1.0, "discount": 0.0}
     metadata = {"task": env.task.name, "seed": seed, "episode": episode, "success": True}
@@ -210,14 +264,20 @@ def _turned(rotation: np.ndarray, turn: np.ndarray) -> np.ndarray:
     return result
 
 
-def _step(env: Environment, observation: Observation, command: np.ndarray) -> dict[str, Any]:
+def _step(
+    env: Environment, observation: Observation, command: np.ndarray, pictures: bool, clouds: bool
+) -> dict[str, Any]:
+    observed = {
+        "ee_position": observation.position,
+        "ee_rotation": observation.rotation,
+        "gripper_width": observation.gripper_width,
+    }
+    if clouds:
+        observed["cloud"] = env.cloud()
+    if pictures:
+        observed |= seen(env)
     return {
-        "observation": {
-            "ee_position": observation.position,
-            "ee_rotation": observation.rotation,
-            "gripper_width": observation.gripper_width,
-            "cloud": env.cloud(),
-        },
+        "observation": observed,
         "action": command,
         "language_instruction": env.instruction,
         "is_first": False,
@@ -228,15 +288,18 @@ def _step(env: Environment, observation: Observation, command: np.ndarray) -> di
     }
 
 
-_environments: dict[str, Environment] = {}  # of this process
+def seen(env: Environment) -> dict[str, np.ndarray]:
+    """`PICTURES` of the environment now."""
+    colours, depth, camera = env.view(PICTURE_SIZE)
+    intrinsics = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
+    pose = np.eye(4)
+    pose[:3, 3], pose[:3, :3] = env.cameras[0]
+    return {
+        "image": colours, "depth": np.rint(depth * 1000), "camera_intrinsics": intrinsics,
+        "camera_pose": pose,
+    }
 
 
-def _demonstration(job: tuple[str, int, int]) -> tuple[dict[str, Any], int]:
-    """The job's first success, and the number of failures before it."""
-    name, seed, number = job
-    env = _environments.setdefault(name, Environment(name))
-    for attempt in range(MAX_ATTEMPTS):
-        episode = record(env, seed, number * MAX_ATTEMPTS + attempt)
-        if episode is not None:
-            return episode, attempt
-    raise UserError(f"{name}: {MAX_ATTEMPTS} demonstrations failed in a row (seed {seed})")
+def _demonstration(job: tuple[str, int, int, bool]) -> tuple[dict[str, Any], int]:
+    name, seed, number, pictures = job
+    return first_success(name, seed, number, pictures=pictures)
