@@ -213,7 +213,7 @@ class WindowSampler:
     def stream(
         self, *, seed: int, batch_size: int, first_step: int, shard: int = 0, num_shards: int = 1
     ) -> grain.DatasetIterator:
-        """Endless batches from `first_step` on, gathered ahead in a thread.
+        """Endless batches from `first_step` on, in order, gathered ahead in two threads.
 
         Args:
           batch_size: global; each of `num_shards` hosts receives its contiguous slice.
@@ -224,7 +224,7 @@ class WindowSampler:
             return self.gather(self.rows(seed, step, batch_size)[part])
 
         steps = grain.MapDataset.range(first_step, np.iinfo(np.int32).max)
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=3)
         return iter(steps.map(batch).to_iter_dataset(options))
 
 

@@ -1,6 +1,7 @@
 """Held-out episodes, what is measured on them, and the checkpoint they keep."""
 
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from bridgeact_jax.training.checkpoint import Checkpoints
 from bridgeact_jax.training.config import base_config, expert_config
 from bridgeact_jax.training.example import make_example
 from bridgeact_jax.training.step import Sums
-from bridgeact_jax.training.validation import STREAM, held_out, make_score
+from bridgeact_jax.training.validation import STREAM, Validation, held_out, make_score
 from tests.training.conftest import figures, run
 from tests.training.test_loader import mixed, random_trajectories, three_stores
 
@@ -98,14 +99,27 @@ def test_the_position_error_is_that_of_sampled_chunks():
 
 
 @pytest.mark.slow
-def test_the_best_checkpoint_is_kept_beside_the_latest(tiny_store, tmp_path):
-    workdir = tmp_path / "run"
-    run(
+def test_the_best_is_kept_beside_the_latest_and_validation_heeds_a_notice(
+    tiny_store, tmp_path, monkeypatch
+):
+    workdir, judge = tmp_path / "run", Validation.__call__
+    words = (
         "pretrain", "--config=configs/demo.py:pretrain", f"--store={tiny_store}",
         f"--workdir={workdir}", "--config.steps=8", "--config.validation.share=0.4",
         "--config.validation.windows=8", "--config.checkpoints_kept=1",
         "--config.profile_steps=(3,4)",
     )  # fmt: skip
+
+    def told(self, state):
+        if int(state.step) == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return judge(self, state)
+
+    with monkeypatch.context() as during:
+        during.setattr(Validation, "__call__", told)
+        stopped = run(*words, check=False)
+    assert stopped.returncode == 143 and "a checkpoint of step 4" in stopped.stderr
+    run(*words)
     losses = {row["step"]: row["validation_loss"] for row in figures(workdir)}
     assert sorted(losses) == [2, 4, 6, 8]
     assert all(row["validation_position_mm"] > 0 for row in figures(workdir))
