@@ -1,14 +1,11 @@
-"""Anchors: from pixels to points by depth, and from waypoints to pixels."""
+"""Anchors lifted: from pixels of a picture to points by depth."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from bridgeact_jax.geometry.cameras import Camera
-from bridgeact_jax.geometry.guidance import Waypoints, is_open
-from bridgeact_jax.planning.oracle import contact_waypoints
-from bridgeact_jax.planning.protocol import Anchor, PlanningError, View, in_camera
+from bridgeact_jax.planning.protocol import Anchor, PlanningError, View
 
 PATCH = 3  # pixels to each side of an anchor that its depth is taken from
 GAP = 0.015  # metres of depth between two pixels that lie on two surfaces
@@ -35,8 +32,8 @@ def lift(
     u, v = pixel
     if not (-0.5 <= u < view.width - 0.5 and -0.5 <= v < view.height - 0.5):
         raise PlanningError(
-            f"pixel ({u:g}, {v:g}) lies outside the picture of {view.width} x {view.height}: u must "
-            f"be from 0 to {view.width - 1} to the right, v from 0 to {view.height - 1} down"
+            f"pixel ({u:g}, {v:g}) lies outside the picture of {view.width} x {view.height}: u "
+            f"must be from 0 to {view.width - 1} to the right, v from 0 to {view.height - 1} down"
         )
     depth = _depth(view, estimate)
     row, column = int(np.floor(v + 0.5)), int(np.floor(u + 0.5))
@@ -56,44 +53,14 @@ def lift(
     return z * np.array([x, y, 1.0])
 
 
-def lift_all(
-    view: View, anchors: tuple[Anchor, ...], *, estimate: Estimate | None = None
-) -> tuple[Anchor, ...]:
-    """The anchors with their points; as `lift`, with the depth estimated once."""
-    if view.depth is None:
-        view = replace(view, depth=_depth(view, estimate))
+def with_depth(view: View, estimate: Estimate | None = None) -> View:
+    """The view with its depth, which is estimated if it has none. Raises PlanningError."""
+    return view if view.depth is not None else replace(view, depth=_depth(view, estimate))
+
+
+def lift_all(view: View, anchors: tuple[Anchor, ...]) -> tuple[Anchor, ...]:
+    """The anchors with their points; as `lift`."""
     return tuple(replace(anchor, point=tuple(lift(view, anchor.pixel))) for anchor in anchors)
-
-
-def anchors_of(
-    waypoints: Waypoints, camera: Camera, width: int, height: int
-) -> tuple[Anchor, ...]:
-    """What a plan's anchors would have been: where it grasps, places and otherwise touches.
-
-    Whole pixels of the tool where the gripper closes ("grasp"), opens ("place") and at other
-    waypoints of contact ("touch"), in order, each pixel once; what is outside the picture is left
-    out. Their points are None: depth is not known here.
-
-    Args:
-      waypoints: base frame.
-      camera: of the picture of `width` x `height`.
-    """
-    count = int(waypoints.count)
-    position, _ = in_camera(camera, waypoints.position[:count], waypoints.rotation[:count])
-    opened = np.asarray(is_open(waypoints.gripper[:count]))
-    touches = set(contact_waypoints(waypoints).tolist())
-    anchors: dict[tuple[int, int], Anchor] = {}
-    for k in range(1, count):
-        x, y, z = position[k].tolist()
-        changed = opened[k] != opened[k - 1]
-        if z <= 0 or not (changed or k in touches):
-            continue
-        label = ("place" if opened[k] else "grasp") if changed else "touch"
-        u = round(float(camera.fx) * x / z + float(camera.cx))
-        v = round(float(camera.fy) * y / z + float(camera.cy))
-        if 0 <= u < width and 0 <= v < height:
-            anchors.setdefault((u, v), Anchor(label, (u, v)))
-    return tuple(anchors.values())
 
 
 def _depth(view: View, estimate: Estimate | None) -> np.ndarray:
