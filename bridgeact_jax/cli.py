@@ -44,6 +44,10 @@ COMMANDS = {
     "evaluate": Command(
         "bridgeact_jax.evaluation.evaluate", "closed-loop evaluation in MuJoCo, with intervals"
     ),
+    "plan": Command("bridgeact_jax.planning.plan", "one plan, printed and drawn on its picture"),
+    "planner-data": Command(
+        "bridgeact_jax.planning.planner_data", "fine-tuning data for a planner from demonstrations"
+    ),
     "compare": Command(
         "bridgeact_jax.evaluation.compare", "two evaluations, episode by episode", "A B"
     ),
