@@ -13,7 +13,8 @@ from scipy.spatial import cKDTree
 
 from bridgeact_jax.geometry.guidance import Waypoints, is_open
 from bridgeact_jax.planning.sweep import (
-    FIST,
+    CLOSED,
+    OPENED,
     PALM,
     Curve,
     curve_of,
@@ -22,6 +23,7 @@ from bridgeact_jax.planning.sweep import (
     inside,
     matrices,
     things_of,
+    thinner,
     unpadded,
 )
 
@@ -33,17 +35,19 @@ BELOW_TABLE = 0.045  # metres
 BESIDE_WORKSPACE = 0.05  # metres
 MAX_LEAP = 0.7  # metres from one waypoint to the next
 MAX_TILT = np.radians(110)  # of the approach direction from straight down
-CLOSE_NEAR = 0.048  # metres from a thing, of a hand that closes or, closed, comes down
-TOUCH_NEAR = 0.07  # metres from a thing, of the lowest waypoints of a plan that never closes
+CLOSE_NEAR = 0.048  # metres from a thing, of a hand that closes
+TOUCH_NEAR = 0.07  # metres from a thing, of the lowest waypoints of a plan that never takes hold
 PUT_NEAR = 0.09  # metres from where the plan itself has put something down
-BESIDE, BESIDE_NEAR = (0.08, 0.075), 0.025  # metres beside the waypoint before, or both neighbours
-STEPS_DOWN, RISES = 0.035, 0.05  # metres to the next waypoint, from the one before
+BESIDE, BESIDE_NEAR = (0.09, 0.085), 0.018  # metres beside one neighbour or both; from a thing
+LEVEL = 0.06  # metres of height within which waypoints are as low as the lowest
+GOES_ON_DOWN = 0.01  # metres below where it closed, of a hand that has not taken hold there
+STEPS_DOWN, RISES = 0.035, 0.06  # metres to the next waypoint, from the one before
 INTO_THING = 0.008  # metres that a thing reaches up beside the tool, to count as gone into
-SLACK = 0.02  # metres by which the hand is thinner than it is, against collisions
+SLACK, DEEP_SLACK = 0.02, 0.045  # metres by which the hand is less than it is; at contacts
 AT_CONTACT = 0.08  # metres from a contact within which fingers may touch
 ENOUGH = 4  # points
 UNREACHED = 0.03  # metres
-REACH_STEP = 0.08  # metres of the curve from one pose that is tried to the next
+REACH_STEP = 0.12  # metres of the curve from one pose that is tried to the next
 SPEED, SPEED_SLACK = 0.2, 2.0  # m/s along the curve; factor on what joints can do
 
 Reach = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -172,6 +176,7 @@ class Contacts:
     Attributes:
       places: (C, 3) metres: where the hand opens, closes, or comes down to.
       along: numbers of the waypoints to which the hand goes from one such place at the next.
+      pressing: number of the waypoint that makes a fist, or of none, the number of waypoints.
     """
 
     def __init__(self, plan: Waypoints, things: np.ndarray, held: bool):
@@ -185,6 +190,8 @@ class Contacts:
         touching = np.union1d(events, self._low)
         self.places = plan.position[touching]
         self.along = touching[np.isin(touching - 1, touching)]
+        fist = self._fist()
+        self.pressing = int(plan.count) if fist is None else fist
 
     def distance(self, point: np.ndarray) -> float:
         """Metres to the nearest point of a thing."""
@@ -214,7 +221,7 @@ class Contacts:
         last = int(self._closings[-1])
         height = self._plan.position[last:, 2]
         for_good = not np.any(self._openings > last)
-        return last if for_good and height[0] - height.min() > STEPS_DOWN else None
+        return last if for_good and height.min() < height[0] - GOES_ON_DOWN else None
 
     def _steps_down(self, k: int) -> bool:
         """Whether the way goes on straight down from waypoint k."""
@@ -243,7 +250,7 @@ class Contacts:
             yield Refusal(
                 "off_object", f"waypoint {k} closes the gripper {_from_all(distance)}", here
             )
-        elif not at_put:
+        else:
             yield from self._from_the_side(k)
 
     def _opening(self, k: int) -> Iterator[Refusal]:
@@ -270,34 +277,39 @@ class Contacts:
                 )
 
     def _touching(self, after: int, what: str, near: float) -> Iterator[Refusal]:
-        """Whether the lowest waypoints after one of that number touch a thing."""
+        """Whether the lowest waypoints after number `after` are near a thing; a push is a way."""
         height = self._plan.position[:, 2]
-        low = np.flatnonzero(height < height[after + 1 :].min() + STEPS_DOWN)
+        low = np.flatnonzero(height < height[after + 1 :].min() + LEVEL)
         low = low[low > after]
         distance = [self.distance(self._plan.position[k]) for k in low]
         k = low[np.argmin(distance)]
-        if min(distance) > near:
+        if min(distance) > (near if len(low) == 1 else TOUCH_NEAR):
             yield Refusal(
                 "off_object", f"{what} waypoint {k}, {_from_all(min(distance))}",
                 self._plan.position[k],
             )
         else:
-            yield from self._from_the_side(low[0])
+            for k in self._low[self._low > after]:
+                yield from self._from_the_side(k)
 
     def _from_the_side(self, k: int) -> Iterator[Refusal]:
-        """Whether the hand comes down to waypoint k from beside it, where there is no thing."""
-        place, here = self._plan.position, self._plan.position[k]
-        if place[k - 1, 2] < here[2] + STEPS_DOWN or self.distance(here) < BESIDE_NEAR:
+        """Whether waypoint k lies beside those above it that come before and after."""
+        if k == 1:
             return
-        from_above, limit = place[k - 1], BESIDE[0]
-        if k + 1 < self._plan.count and place[k + 1, 2] > here[2] + STEPS_DOWN:
-            from_above, limit = place[[k - 1, k + 1]].mean(axis=0), BESIDE[1]
-        aside = np.linalg.norm((here - from_above)[:2])
-        if k > 1 and aside > limit:
+        place, here = self._plan.position, self._plan.position[k]
+        above = [
+            place[i] for i in (k - 1, k + 1)
+            if i < self._plan.count and place[i, 2] > here[2] + LEVEL
+        ]
+        distance = self.distance(here)
+        if not above or len(above) == 1 and distance < BESIDE_NEAR:
+            return
+        aside = np.linalg.norm((here - np.mean(above, axis=0))[:2])
+        if aside > BESIDE[len(above) - 1]:
             yield Refusal(
                 "off_object",
-                f"the hand comes down to waypoint {k} from {_cm(aside)} beside it and meets "
-                f"nothing: the nearest thing is {_cm(self.distance(here))} away",
+                f"waypoint {k} lies {_cm(aside)} beside the place above it where the hand comes "
+                f"down, {_from_all(distance)}",
                 here,
             )
 
@@ -344,15 +356,23 @@ def collisions(
 def hits(curve: Curve, contacts: Contacts, things: np.ndarray) -> np.ndarray:
     """(S, M) which points the hand would hit at each sample of the curve.
 
-    Fingers may touch at contacts and between two of them; an open hand has room between them.
+    Fingers may touch at contacts, between two of them and once they are a fist.
     """
     if not len(things):
         return np.zeros((len(curve.position), 0), bool)
     local = in_tool(things, curve.position, curve.matrix)
     apart = np.linalg.norm(curve.position[:, None] - contacts.places, axis=-1)
-    touching = np.isin(curve.leg, contacts.along) | (apart.min(axis=1) < AT_CONTACT)
-    fist = inside(local, FIST, SLACK) & ~(curve.opened | touching)[:, None]
-    return inside(local, PALM, SLACK) | fist
+    touching = np.isin(curve.leg, contacts.along) | (apart.min(axis=1, initial=1) < AT_CONTACT)
+    touching, opened = touching[:, None], curve.opened[:, None]
+    free = ~touching & (curve.leg <= contacts.pressing)[:, None]
+    palm, low_palm = thinner(PALM, SLACK, DEEP_SLACK), thinner(PALM, SLACK, SLACK)
+    wide, narrow = thinner(OPENED, SLACK, SLACK), thinner(CLOSED, SLACK, SLACK)
+    return (
+        inside(local, palm)
+        | ~touching & inside(local, low_palm)
+        | free & opened & inside(local, wide)
+        | free & ~opened & inside(local, narrow)
+    )
 
 
 def low_waypoints(position: np.ndarray) -> np.ndarray:

@@ -22,9 +22,11 @@ from bridgeact_jax.geometry.guidance import (
 THING_ABOVE = 0.012  # metres above the table from which on a point belongs to a thing
 CAPACITY = 24  # waypoints for which a curve is compiled, and multiples of it
 _STEP = 0.02  # metres along the curve from one sample to the next
-# Corners (2, 3) of boxes around common parallel grippers (Panda's hand, 85 mm grippers).
+# Corners (2, 3) of boxes around common parallel grippers (Panda's hand, 85 mm grippers): the palm,
+# and the fingers with what is between them.
 PALM = np.array([[-0.034, -0.102, -0.170], [0.034, 0.102, -0.045]])
-FIST = np.array([[-0.011, -0.024, -0.060], [0.011, 0.024, 0.006]])
+OPENED = np.array([[-0.011, -0.064, -0.060], [0.011, 0.064, 0.006]])
+CLOSED = np.array([[-0.011, -0.024, -0.060], [0.011, 0.024, 0.006]])
 
 
 class Curve(NamedTuple):
@@ -98,13 +100,24 @@ def curve_of(guidance: Guidance) -> Curve:
 
 def in_tool(points: np.ndarray, position: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points (M, 3) in each of S tool frames, (S, M, 3)."""
-    return np.einsum("smi,sij->smj", points[None] - position[:, None], matrix)
+    origin = position[:, None] @ matrix
+    return (points @ matrix - origin).astype(np.float32)
 
 
-def inside(local: np.ndarray, box: np.ndarray, slack: float = 0.0) -> np.ndarray:
-    """(...,) which of the points (..., 3) lie in a box of corners (2, 3), smaller by `slack`."""
-    middle, half = box.mean(axis=0), np.maximum((box[1] - box[0]) / 2 - slack, 0.004)
-    return np.all(np.abs(local - middle) <= half, axis=-1)
+def inside(local: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(...,) which of the points (..., 3) lie in a box of corners (2, 3)."""
+    x, y, z = (local[..., i] for i in range(3))
+    (x0, y0, z0), (x1, y1, z1) = box.astype(local.dtype)
+    return (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1) & (z >= z0) & (z <= z1)
+
+
+def thinner(box: np.ndarray, aside: float, above: float) -> np.ndarray:
+    """A box of the hand narrower by `aside` on either side, and shorter by `above` at its tip.
+
+    A bit is left of what is too narrow for that.
+    """
+    half = np.maximum(box[1] - np.array([aside, aside, 0.0]), 0.004)
+    return np.array([[-half[0], -half[1], box[0, 2]], [half[0], half[1], box[1, 2] - above]])
 
 
 def things_of(cloud: np.ndarray, table: float) -> np.ndarray:
