@@ -40,6 +40,15 @@ def start(plans: Waypoints, gripper_width: jax.Array) -> LoopState:
 
 
 @jax.jit
+def replace(state: LoopState, arm: jax.Array, plan: Waypoints) -> LoopState:
+    """State with a new plan (K, ...), issued now, for arm number `arm` (); the others' stay."""
+    guidance = jax.tree.map(
+        lambda old, new: old.at[arm].set(new), state.guidance, build_guidance(plan)
+    )
+    return state._replace(guidance=guidance, progress=state.progress.at[arm].set(0.0))
+
+
+@jax.jit
 def track(
     state: LoopState,
     position: jax.Array,

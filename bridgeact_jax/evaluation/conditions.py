@@ -11,6 +11,7 @@ from bridgeact_jax.sim.disturbances import CALM, Disturbance
 
 POLICIES = ("expert", "expert_blind", "cloud_only", "spline")
 SEES_CLOUDS = ("expert", "cloud_only")
+PLANNERS = ("oracle", "remote", "file")
 ABLATIONS = ("none", "shuffled_guidance", "empty_cloud")
 AIDS = ("none", "plan", "plan_and_sight")
 Value = float | int | str
@@ -20,6 +21,9 @@ Value = float | int | str
 class Condition:
     """What is evaluated; `checkpoint` is the workdir of a training run.
 
+    `planner_url` and `planner_model` are the remote planner's, `plans` is the file planner's. With
+    `guard` a plan is judged before the arm moves and at most `asks` are asked for; with `replan`
+    the way is watched, and planned anew from where the arm had to stop.
     `shuffled_guidance` gives each episode another episode's plan; `empty_cloud` shows no points.
     `aid` takes the fault from the plan, or from plan and clouds, to find out whose a failure was.
     """
@@ -27,6 +31,12 @@ class Condition:
     policy: str
     checkpoint: str | None = None
     planner: str = "oracle"
+    planner_url: str | None = None
+    planner_model: str | None = None
+    plans: str | None = None
+    guard: bool = False
+    asks: int = 3
+    replan: bool = False
     arm: str = "panda"
     errors: PlannerErrors = EXACT
     disturbance: Disturbance = CALM
@@ -45,9 +55,32 @@ class Condition:
         }
 
     @property
+    def planning(self) -> dict[str, Value]:
+        """How planning departs from one answer, followed blindly."""
+        found = {} if self.planner_model is None else {"planner_model": self.planner_model}
+        if self.guard:
+            found |= {"guard": True, "asks": self.asks}
+        return {**found, "replan": True} if self.replan else found
+
+    @property
     def sees_clouds(self) -> bool:
         """Whether the policy looks at a cloud."""
         return self.policy in SEES_CLOUDS
+
+    @property
+    def plans_by_oracle(self) -> bool:
+        """Whether the oracle plans, as it does for whom is aided."""
+        return self.planner == "oracle" or self.aid != "none"
+
+    @property
+    def guarded(self) -> bool:
+        """Whether plans are judged; an exact plan is not."""
+        return self.guard and self.aid == "none"
+
+    @property
+    def consults(self) -> bool:
+        """Whether there is more to say of an episode's planning than that there was a plan."""
+        return not self.plans_by_oracle or self.guarded or self.replan
 
     @property
     def plan_errors(self) -> PlannerErrors:
@@ -71,7 +104,8 @@ class Condition:
     @property
     def plan_can_fail(self) -> bool:
         """Whether exact waypoints would change anything."""
-        return self.plan_errors != EXACT or self.shuffled
+        exact = self.plans_by_oracle and self.plan_errors == EXACT
+        return not exact or self.shuffled or self.guarded
 
     @property
     def sight_can_fail(self) -> bool:
@@ -113,7 +147,18 @@ def sweep(condition: Condition, name: str) -> dict[str, Condition]:
 
 
 def define_flags() -> None:
-    """A flag for every axis and for the arm."""
+    """A flag for who plans and how, for every axis and for the arm."""
+    flags.DEFINE_enum("planner", "oracle", PLANNERS, "who plans")
+    flags.DEFINE_string(
+        "planner_url", None, "of the remote planner, an OpenAI-compatible endpoint: http://HOST/v1"
+    )
+    flags.DEFINE_string("planner_model", None, "the remote planner's name there")
+    flags.DEFINE_string("plans", None, "the file planner's recorded plans")
+    flags.DEFINE_bool("guard", False, "judge plans before the arm moves, and ask again")
+    flags.DEFINE_integer(
+        "asks", 3, "answers to one question, at most, where the guard refuses", lower_bound=1
+    )
+    flags.DEFINE_bool("replan", False, "watch the way, and plan anew from where the arm must stop")
     for name, axis in AXES.items():
         default, values = axis.default, ", ".join(map(str, axis.metadata["sweep"]))
         text = f"{axis.metadata['help']} [sweep: {values}]"
@@ -137,6 +182,12 @@ def condition_of(args: flags.FlagValues) -> Condition:
         policy=args.policy,
         checkpoint=None if args.policy == "spline" else args.checkpoint,
         planner=args.planner,
+        planner_url=args.planner_url,
+        planner_model=args.planner_model,
+        plans=args.plans,
+        guard=args.guard,
+        asks=args.asks,
+        replan=args.replan,
         arm=find_arm(args.arm).name,
         errors=part(EXACT),
         disturbance=part(CALM),

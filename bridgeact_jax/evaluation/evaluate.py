@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from bridgeact_jax import __version__
-from bridgeact_jax.errors import UsageError, nearest
+from bridgeact_jax.errors import UsageError, UserError, nearest
 from bridgeact_jax.evaluation import conditions as axes
 from bridgeact_jax.evaluation.attribution import attribute
 from bridgeact_jax.evaluation.checkpoints import check_checkpoint, latest_step
@@ -24,6 +24,7 @@ from bridgeact_jax.evaluation.files import write_text
 from bridgeact_jax.evaluation.films import Film, can_render, choose, film
 from bridgeact_jax.evaluation.kept import claim, run_once
 from bridgeact_jax.evaluation.media import Media
+from bridgeact_jax.evaluation.planners import check_planner, write_plans
 from bridgeact_jax.evaluation.report import format_table, write_report
 from bridgeact_jax.evaluation.rollouts import PARTS, Job, Outcome, jobs_of
 from bridgeact_jax.evaluation.statistics import HORIZONS, summarise
@@ -39,7 +40,6 @@ def define_flags() -> None:
     """Flags of `bridgeact evaluate`."""
     flags.DEFINE_string("checkpoint", None, "workdir of a training run; the spline needs none")
     flags.DEFINE_enum("policy", "expert", POLICIES, "who acts")
-    flags.DEFINE_enum("planner", "oracle", ["oracle"], "who plans")
     flags.DEFINE_string(
         "suite", "all", f"{', '.join(HORIZONS)}, all, a task's name, or several with commas"
     )
@@ -170,7 +170,7 @@ def evaluate(
                 progress.update(len(outcome.records))
                 yield outcome
 
-    records, commands_of = _run_all(conditions, tasks, episodes, run)
+    records, outcomes = _run_all(conditions, tasks, episodes, run)
     measured = dict(seconds)
     if attributed:
         attribute(conditions, records, lambda jobs: run(jobs, "attribution") if jobs else ())
@@ -192,14 +192,17 @@ def evaluate(
     write_text(out / "episodes.jsonl", "".join(line + "\n" for line in lines))
     content = results[0] if len(results) == 1 else results
     write_text(out / "results.json", json.dumps(content, indent=1))
+    usage = write_plans(out, conditions)
 
     notes = list(notes)
     missing = can_render() if any(videos.values()) else None
     if missing:
         notes.append(f"The videos show clouds only: {missing}.")
-    media = _film(conditions, records, commands_of, out, videos, missing is None, workers)
+    media = _film(conditions, records, outcomes, out, videos, missing is None, workers)
     timing["wall_seconds"] = time.monotonic() - start
     timing["workers"] = workers
+    if usage:
+        timing["planner"] = usage
     write_text(out / "timing.json", json.dumps(timing, indent=1))
     write_report(
         out / "report.html", results, title=title, media=media, notes=notes, commands=commands,
@@ -221,6 +224,9 @@ def _check(condition: Condition, tasks: Sequence[str]) -> None:
             "evaluate: --ablation=shuffled_guidance changes nothing: --policy=cloud_only sees no "
             "plan"
         )
+    check_planner(condition)
+    if condition.planner != "oracle" and (missing := can_render()):
+        raise UserError(f"evaluate: --planner={condition.planner} looks at pictures: {missing}")
     if policy != "spline":
         check_checkpoint(policy, condition.checkpoint, tasks)
 
@@ -232,8 +238,8 @@ def _identity(condition: Condition) -> dict:
 
 def _run_all(
     conditions: Mapping[str, Condition], tasks: Sequence[str], episodes: int, run: Run
-) -> tuple[dict[str, list[dict]], dict[str, list]]:
-    """Records and commands of every episode, by label."""
+) -> tuple[dict[str, list[dict]], dict[str, list[tuple]]]:
+    """Records, and commands with plans, of every episode, by label."""
     wanted = [(task, episode) for task in tasks for episode in range(episodes)]
     jobs, labels = [], []
     for number, (label, condition) in enumerate(conditions.items()):
@@ -241,11 +247,11 @@ def _run_all(
         jobs += found
         labels += [label] * len(found)
     records: dict[str, list[dict]] = {label: [] for label in conditions}
-    commands: dict[str, list] = {label: [] for label in conditions}
+    done: dict[str, list[tuple]] = {label: [] for label in conditions}
     for label, outcome in zip(labels, run(jobs), strict=True):
         records[label] += outcome.records
-        commands[label] += outcome.commands
-    return records, commands
+        done[label] += zip(outcome.commands, outcome.plans, strict=True)
+    return records, done
 
 
 def _settings(condition: Condition, suite: str) -> dict:
@@ -261,6 +267,7 @@ def _settings(condition: Condition, suite: str) -> dict:
         "waypoint_noise": condition.errors.waypoint_noise,
         "depth_noise": condition.errors.depth_noise,
         **condition.axes,
+        **condition.planning,
         "checkpoint": checkpoint and os.path.basename(checkpoint.rstrip("/")),
     }
 
@@ -268,7 +275,7 @@ def _settings(condition: Condition, suite: str) -> dict:
 def _film(
     conditions: Mapping[str, Condition],
     records: Mapping[str, list[dict]],
-    commands: Mapping[str, list],
+    done: Mapping[str, list[tuple]],
     out: Path,
     videos: Mapping[str, int],
     rendered: bool,
@@ -280,7 +287,7 @@ def _film(
             record = records[label][index]
             name = f"{number:02d}_{record['task']}_{record['episode']:05d}"
             orders.append(
-                Film(out, name, label, condition, record, commands[label][index], rendered)
+                Film(out, name, label, condition, record, *done[label][index], rendered)
             )
     if not orders:
         return []

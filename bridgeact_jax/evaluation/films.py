@@ -8,11 +8,12 @@ import numpy as np
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.drawing import draw_scene
+from bridgeact_jax.evaluation.episodes import act, cloud, environment
 from bridgeact_jax.evaluation.files import write_bytes
 from bridgeact_jax.evaluation.kept import VIDEOS
 from bridgeact_jax.evaluation.media import Media, encode
-from bridgeact_jax.evaluation.rollouts import act, cloud, environment, plan_of
 from bridgeact_jax.evaluation.statistics import succeeded
+from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import guidance_of
 
@@ -21,7 +22,7 @@ CONTROL_RATE = 10  # Hz
 
 
 class Film(NamedTuple):
-    """An episode to film: its record and (T, 8) commands, for the file `name`."""
+    """An episode to film: its record, (T, 8) commands and plans, for the file `name`."""
 
     out: Path
     name: str
@@ -29,6 +30,7 @@ class Film(NamedTuple):
     condition: Condition
     record: dict
     commands: np.ndarray
+    plans: list[tuple[int, Waypoints]]
     rendered: bool
 
 
@@ -69,10 +71,14 @@ def _frames(order: Film, every: int) -> list[np.ndarray]:
     condition, episode = order.condition, order.record["episode"]
     env = environment(condition, order.record["task"])
     observation = env.reset(condition.seed, episode)
-    plan = plan_of(env, condition, episode)
-    waypoints, curve = plan.position[: int(plan.count)], np.asarray(guidance_of(plan).position)
+    waypoints = curve = observation.position[None]  # until there is a plan
+    issued = dict(order.plans)
     path, frames = [], []
     for step in range(len(order.commands) + 1):
+        if step in issued:
+            plan = issued[step]
+            waypoints = plan.position[: int(plan.count)]
+            curve = np.asarray(guidance_of(plan).position)
         path.append(observation.position)
         if step % every == 0 or step == len(order.commands):
             drawn = draw_scene(

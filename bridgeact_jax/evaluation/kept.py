@@ -11,7 +11,9 @@ import numpy as np
 
 from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.evaluation.files import write_bytes, write_text
+from bridgeact_jax.evaluation.planners import ANSWERS, TRANSCRIPTS
 from bridgeact_jax.evaluation.rollouts import Job, Outcome, run_job
+from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.training.config import differences
 
 IDENTITY = "evaluation.json"  # what the folder is an evaluation of
@@ -50,7 +52,7 @@ def claim(out: Path, identity: Mapping, *, overwrite: bool) -> None:
                 entry = out / name
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     write_text(out / IDENTITY, json.dumps(identity, indent=1))
-    for name in (BATCHES, VIDEOS):
+    for name in (BATCHES, VIDEOS, ANSWERS, TRANSCRIPTS):
         (out / name).mkdir(exist_ok=True)
 
 
@@ -66,14 +68,22 @@ def run_once(task: tuple[Path, Job]) -> Outcome:
         with np.load(path) as saved:
             kept = json.loads(str(saved["kept"]))
             ends = np.cumsum(saved["lengths"])[:-1]
-            return Outcome(kept["records"], np.split(saved["commands"], ends), kept["seconds"])
-    outcome = run_job(job)
+            plans = [[] for _ in job.episodes]
+            for (episode, step, count), rows in zip(saved["issued"], saved["plans"], strict=True):
+                plan = Waypoints(rows[:, :3], rows[:, 3:7], rows[:, 7], count)
+                plans[episode].append((int(step), plan))
+            commands = np.split(saved["commands"], ends)
+            return Outcome(kept["records"], commands, plans, kept["seconds"])
+    outcome = run_job(job, out)
+    plans = [(i, *issued) for i, own in enumerate(outcome.plans) for issued in own]
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         kept=json.dumps({"records": outcome.records, "seconds": outcome.seconds}),
         commands=np.concatenate(outcome.commands),
         lengths=[len(commands) for commands in outcome.commands],
+        issued=np.array([(i, step, plan.count) for i, step, plan in plans]).reshape(-1, 3),
+        plans=np.array([np.column_stack(plan[:3]) for _, _, plan in plans]),
     )
     write_bytes(path, buffer.getvalue())
     return outcome

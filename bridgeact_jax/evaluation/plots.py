@@ -1,4 +1,4 @@
-"""Figures drawn as inline SVG; colours come from the page's CSS (classes s0 to s9)."""
+"""Figures drawn as inline SVG; colours come from the page's CSS (classes s0 to s11)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 318, 210
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 26, 40
-COLOURS = 10
+COLOURS = 12
 
 
 class Point(NamedTuple):

@@ -23,19 +23,23 @@ class SplinePolicy:
     """The guidance followed to the letter, by the clock."""
 
     def __init__(self, plans: list[Waypoints]):
-        timed = [time_guidance(guidance_of(plan)) for plan in plans]
-        self._last = np.array([len(position) - 1 for position, _, _ in timed])
-        rows = np.minimum(np.arange(self._last.max() + 1), self._last[:, None])
-        self._timed = [
-            np.stack([parts[i][rows[k]] for k, parts in enumerate(timed)]) for i in range(3)
-        ]
-        self._step = 0
+        self._timed = [time_guidance(guidance_of(plan)) for plan in plans]
+        self._last = np.array([len(position) - 1 for position, _, _ in self._timed])
+        self._step = np.zeros(len(plans), int)
+
+    def replace(self, arm: int, plan: Waypoints) -> None:
+        """A new plan for arm number `arm`, issued now."""
+        self._timed[arm] = time_guidance(guidance_of(plan))
+        self._last[arm], self._step[arm] = len(self._timed[arm][0]) - 1, 0
 
     def targets(self, observations: list[Observation], cloud_of: Callable) -> Targets:
         """Targets (B, 3), (B, 4), (B,) for the next 0.1 s."""
-        row = min(self._step, self._timed[0].shape[1] - 1)
+        rows = np.minimum(self._step, self._last)
         self._step += 1
-        return tuple(column[:, row] for column in self._timed)
+        return tuple(
+            np.stack([parts[i][row] for parts, row in zip(self._timed, rows, strict=True)])
+            for i in range(3)
+        )
 
     def finished(self) -> np.ndarray:
         """(B,) whether the curve is done and nothing more will happen."""
@@ -84,8 +88,14 @@ class ExpertPolicy:
         self._command = np.array(batched.gripper[:, 0], np.float32)
         self._row = np.zeros(len(plans), int)
         self._flipped = np.zeros(len(plans), bool)
+        self._renewed = np.zeros(len(plans), bool)
         self._chunk: list[np.ndarray] | None = None
         self._step = 0
+
+    def replace(self, arm: int, plan: Waypoints) -> None:
+        """A new plan for arm number `arm`, issued now: the next targets are of a new chunk."""
+        self._state = closed_loop.replace(self._state, arm, plan)
+        self._command[arm], self._renewed[arm] = plan.gripper[0], True
 
     def targets(self, observations: list[Observation], cloud_of: Callable) -> Targets:
         """Targets (B, 3), (B, 4), (B,) for the next 0.1 s; `cloud_of(i)` casts arm i's cloud."""
@@ -95,7 +105,8 @@ class ExpertPolicy:
                 for name in ("position", "rotation", "gripper_width")
             )
             self._state = closed_loop.track(self._state, position, rotation, self._command, width)
-        fresh = np.full(len(observations), self._step % EXECUTE == 0) | self._flipped
+        fresh = (self._step % EXECUTE == 0) | self._flipped | self._renewed
+        self._renewed[:] = False
         if fresh.any():
             self._sample(fresh, cloud_of)
         row = np.arange(len(observations)), self._row

@@ -46,7 +46,8 @@ def write_report(
     """
     body = [f"<header><h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes)]
     body += ["</header>", _summary(results), figures.success_section(results)]
-    body += [figures.failure_section(results), _tasks(results), _gallery(media)]
+    body += [figures.failure_section(results), _tasks(results), _planning(results)]
+    body += [_gallery(media)]
     body += [_reproduction(results, commands, config)]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -175,6 +176,28 @@ def _tasks(results: Sequence[Mapping]) -> str:
         table = f"<details><summary>{length} rows</summary>{table}</details>"
     note = "<p class='small'>Held out: not among the tasks of the expert's demonstrations.</p>"
     return f"<section><h2>Every task</h2>{table}{note}</section>"
+
+
+def _planning(results: Sequence[Mapping]) -> str:
+    """What the planner was asked, where that was more than one plan an episode."""
+    rows = [
+        f'<tr><th scope="row">{escape(words(name))}</th><td>{escape(result["label"])}</td>'
+        f'<td class="n">{task["episodes"]}</td><td class="n">{task["planning"]["answers"]}</td>'
+        f'<td class="f">{escape(_counts(task["planning"]["refused"]) or "–")}</td>'
+        f'<td class="f">{escape(_counts(task["planning"]["alarms"]) or "–")}</td></tr>'
+        for result in results
+        for name, task in result["tasks"].items()
+        if "planning" in task
+    ]
+    if not rows:
+        return ""
+    return (
+        '<section><h2>Planning</h2><div class="scroll"><table><thead><tr><th scope="col">task</th>'
+        '<th scope="col">condition</th><th scope="col" class="n">episodes</th>'
+        '<th scope="col" class="n">answers</th><th scope="col">plans refused</th>'
+        '<th scope="col">stops on the way</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
 
 
 def _subgoals(task: Mapping) -> str:

@@ -6,28 +6,33 @@ episodes nor that of the processes changes it.
 """
 
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from bridgeact_jax.evaluation.conditions import Condition
+from bridgeact_jax.evaluation.episodes import act, cloud, environment, sample_key
+from bridgeact_jax.evaluation.planners import Consultation
 from bridgeact_jax.evaluation.policies import ExpertPolicy, SplinePolicy
 from bridgeact_jax.geometry.guidance import Waypoints
-from bridgeact_jax.planning.oracle import calibration_offset, oracle_plan
 from bridgeact_jax.sim.environment import Environment, Observation
 from bridgeact_jax.sim.follower import pad
 
 BATCH = 20
-PARTS = ("physics", "rays", "policy", "rest")  # of the time
+PARTS = ("physics", "rays", "policy", "planner", "rest")  # of the time
 
 
 class Job(NamedTuple):
-    """At most `BATCH` episodes (task, number) under one condition; no two jobs share a `name`."""
+    """At most `BATCH` episodes (task, number) under one condition; no two jobs share a `name`.
 
+    `label` is what the jobs of a condition have in common, and no others.
+    """
+
+    label: str
     name: str
     condition: Condition
     episodes: tuple[tuple[str, int], ...]
@@ -37,11 +42,13 @@ class Outcome(NamedTuple):
     """What became of a job's episodes, in order.
 
     records: as `statistics.summarise` wants them. commands: (T, 8) for each episode, position m,
-    rotation wxyz and gripper of every control step. seconds: {part of `PARTS`: seconds}.
+    rotation wxyz and gripper of every control step. plans: for each episode the plans it went by,
+    padded, with the control step each was issued at. seconds: {part of `PARTS`: seconds}.
     """
 
     records: list[dict]
     commands: list[np.ndarray]
+    plans: list[list[tuple[int, Waypoints]]]
     seconds: dict[str, float]
 
 
@@ -71,102 +78,119 @@ class Clock:
 def jobs_of(label: str, condition: Condition, episodes: list[tuple[str, int]]) -> list[Job]:
     """The episodes (task, number) in batches, in order, named after `label`."""
     return [
-        Job(f"{label}_{first:05d}", condition, tuple(episodes[first : first + BATCH]))
+        Job(label, f"{label}_{first:05d}", condition, tuple(episodes[first : first + BATCH]))
         for first in range(0, len(episodes), BATCH)
     ]
 
 
-def run_job(job: Job) -> Outcome:
-    """Run a batch of episodes to their ends."""
+def run_job(job: Job, out: Path | None = None) -> Outcome:
+    """Run a batch of episodes to their ends.
+
+    Args:
+      out: the evaluation's folder, where what planners say is kept; None keeps nothing.
+    """
     clock, condition = Clock(), job.condition
     count = len(job.episodes)
     envs = [environment(condition, task) for task, _ in job.episodes]
-    observations, plans = [], []
-    for env, (_, episode) in zip(envs, job.episodes, strict=True):
-        observations.append(env.reset(condition.seed, episode))
-        plans.append(plan_of(env, condition, episode))
+    observations = [
+        env.reset(condition.seed, episode)
+        for env, (_, episode) in zip(envs, job.episodes, strict=True)
+    ]
+    seen: dict[int, tuple[int, np.ndarray]] = {}  # the last cloud of each arm, with its step
+
+    def look(i: int) -> np.ndarray:
+        if i not in seen or seen[i][0] != envs[i].steps:
+            with clock.part("rays"):
+                seen[i] = envs[i].steps, cloud(envs[i], condition, job.episodes[i][1])
+        return seen[i][1]
+
+    consultations = [
+        Consultation(env, condition, episode, name=f"{job.label}_{task}_{episode:05d}", out=out)
+        for env, (task, episode) in zip(envs, job.episodes, strict=True)
+    ]
+    plans: list[list[tuple[int, Waypoints]]] = []
+    with clock.part("planner"):
+        for i, consultation in enumerate(consultations):
+            plan = consultation.ask(observations[i], look(i) if condition.guarded else None)
+            plans.append([] if plan is None else [(0, plan)])
+    first = [own[0][1] if own else _standing(env) for own, env in zip(plans, envs, strict=True)]
     with clock.part("policy"):
-        policy = _policy(condition, *map(_padded, (job.episodes, plans, observations)))
+        policy = _policy(condition, *map(_padded, (job.episodes, first, observations)))
+    replanner = None
+    if condition.replan:
+        from bridgeact_jax.evaluation.replanning import Replanner
+
+        with clock.part("planner"):
+            replanner = Replanner(envs, consultations, *map(_padded, (first, observations)), look)
     active = np.arange(BATCH) < count
+    active[:count] &= [bool(own) for own in plans]
     commands: list[list[np.ndarray]] = [[] for _ in envs]
+    gripper = np.ones(BATCH)
 
     def cloud_of(i: int) -> np.ndarray | None:
-        with clock.part("rays"):
-            seen = active[i] and not condition.blinded
-            return cloud(envs[i], condition, job.episodes[i][1]) if seen else None
+        return look(i) if active[i] and not condition.blinded else None
 
     while active.any():
+        stopped = []
+        if replanner is not None:
+            with clock.part("planner"):
+                stopped = replanner.stops(_padded(observations), gripper, np.flatnonzero(active))
         with clock.part("policy"):
             position, rotation, gripper = policy.targets(_padded(observations), cloud_of)
         for i in np.flatnonzero(active):
+            if i in stopped:
+                position[i], rotation[i] = observations[i].position, observations[i].rotation
+                gripper[i] = envs[i].world.gripper_open
             command = np.concatenate([position[i], rotation[i], gripper[i : i + 1]])
             commands[i].append(command.astype(np.float64))
             with clock.part("physics"):
                 observations[i] = act(envs[i], commands[i][-1])
             active[i] = not envs[i].done
         active &= ~policy.finished()
+        for i in stopped:
+            if not active[i]:
+                continue
+            with clock.part("planner"):
+                plan = replanner.plan(i, observations[i])
+            active[i] = plan is not None
+            if plan is not None:
+                plans[i].append((envs[i].steps, plan))
+                policy.replace(i, plan)
     records = [
-        {
-            "task": task,
-            "seed": condition.seed,
-            "episode": episode,
-            "success": env.success,
-            "valid": env.valid,
-            "failure_kind": env.failure_kind,
-            "wrong_object": env.wrong_object,
-            "subgoals": env.subgoals,
-            "steps": env.steps,
-        }
-        for env, (task, episode) in zip(envs, job.episodes, strict=True)
+        _record(env, condition, episode, consultation)
+        for env, (_, episode), consultation in zip(envs, job.episodes, consultations, strict=True)
     ]
-    return Outcome(records, [np.array(rows) for rows in commands], clock.seconds())
+    return Outcome(
+        records, [np.array(rows).reshape(-1, 8) for rows in commands], plans, clock.seconds()
+    )
+
+
+def _record(
+    env: Environment, condition: Condition, episode: int, consultation: Consultation
+) -> dict:
+    failure = None if env.success else consultation.verdict or env.failure_kind
+    record = {
+        "task": env.task.name,
+        "seed": condition.seed,
+        "episode": episode,
+        "success": env.success,
+        "valid": env.valid,
+        "failure_kind": failure,
+        "wrong_object": env.wrong_object,
+        "subgoals": env.subgoals,
+        "steps": env.steps,
+    }
+    return {**record, "planning": consultation.record()} if condition.consults else record
+
+
+def _standing(env: Environment) -> Waypoints:
+    """The plan of an arm that stays where it is."""
+    return pad(env.waypoints_of([]))
 
 
 def _padded(rows: Sequence) -> list:
     """The rows of a batch, filled up with the last."""
     return [*rows, *[rows[-1]] * (BATCH - len(rows))]
-
-
-def environment(condition: Condition, task: str) -> Environment:
-    """The task in the condition's world."""
-    return Environment(task, arm=condition.arm, disturbance=condition.world)
-
-
-def act(env: Environment, command: np.ndarray) -> Observation:
-    """One control step to the (8,) command: position, rotation, gripper."""
-    return env.step(command[:3], command[3:7], float(command[7]))
-
-
-def cloud(env: Environment, condition: Condition, episode: int) -> np.ndarray:
-    """(M, 3) float16: the cloud that the policy sees in the episode `env` is in."""
-    offset = calibration_offset(_plan_key(env, condition, episode), condition.cloud_errors)
-    return (env.cloud() + offset).astype(np.float16) if offset.any() else env.cloud()
-
-
-def plan_of(env: Environment, condition: Condition, episode: int) -> Waypoints:
-    """The planner's answer, padded, for the episode `env` has been reset to."""
-    plan = pad(env.waypoints())
-    if condition.shuffled:
-        other = environment(condition, env.task.name)
-        other.reset(condition.seed, episode + 1)
-        start, plan = plan, pad(other.waypoints())
-        for column, own in zip(plan[:3], start[:3], strict=True):
-            column[0] = own[0]
-    return oracle_plan(
-        _plan_key(env, condition, episode),
-        plan,
-        condition.plan_errors,
-        camera=env.cameras[0][0],
-    )
-
-
-def _plan_key(env: Environment, condition: Condition, episode: int) -> jax.Array:
-    return jax.random.fold_in(_key(condition, env.task.name, episode), 0)
-
-
-def _key(condition: Condition, task: str, episode: int) -> jax.Array:
-    key = jax.random.key(condition.seed)
-    return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(task.encode())), episode)
 
 
 def _policy(
@@ -177,7 +201,7 @@ def _policy(
 ) -> SplinePolicy | ExpertPolicy:
     if condition.policy == "spline":
         return SplinePolicy(plans)
-    keys = [jax.random.fold_in(_key(condition, *one), 1) for one in episodes]
+    keys = [sample_key(condition, *one) for one in episodes]
     return ExpertPolicy(
         condition.checkpoint,
         plans,

@@ -37,8 +37,9 @@ def summarise(
 
     Args:
       episodes: records with `task`, `success`, `failure_kind` (None where it succeeded),
-        `wrong_object`, `valid`, `subgoals` ({name: reached}) and, if failures have been
-        attributed, `cause`; the order does not matter.
+        `wrong_object`, `valid`, `subgoals` ({name: reached}), if failures have been attributed
+        `cause`, and where plans are judged or made anew `planning` (as `Consultation.record`); the
+        order does not matter.
       horizons: {task: short, middle or long}; tasks are reported in this order, those without
         episodes left out.
       settings: what was evaluated; comes first.
@@ -46,7 +47,8 @@ def summarise(
     Returns:
       The settings, `tasks` (per task counts, rates, `ci95`, `subgoals` reached by name,
       `subgoal_share` (mean over episodes of the share reached), `failures` by kind,
-      `wrong_object`, `wrong_object_rate`, `invalid`, and `causes` of failures if any has one) and
+      `wrong_object`, `wrong_object_rate`, `invalid`, `causes` of failures if any has one, and
+      `planning` summed) and
       `summary` (success rate over all episodes of a horizon, None without episodes).
     """
     by_task: dict[str, list[Mapping]] = {task: [] for task in horizons}
@@ -86,4 +88,19 @@ def _summarise_task(horizon: str, episodes: list[Mapping]) -> dict:
         "wrong_object_rate": wrong / total,
         "invalid": sum(not episode["valid"] for episode in episodes),
     }
-    return {**result, "causes": dict(sorted(causes.items()))} if causes else result
+    if causes:
+        result["causes"] = dict(sorted(causes.items()))
+    told = [episode["planning"] for episode in episodes if "planning" in episode]
+    if told:
+        result["planning"] = {
+            "answers": sum(one["answers"] for one in told),
+            **{name: _added(one[name] for one in told) for name in ("refused", "alarms")},
+        }
+    return result
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items()))

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from bridgeact_jax.evaluation.conditions import Condition
-from bridgeact_jax.evaluation.rollouts import act, environment, jobs_of, run_job
+from bridgeact_jax.evaluation.episodes import act, environment
+from bridgeact_jax.evaluation.rollouts import jobs_of, run_job
 from bridgeact_jax.evaluation.statistics import succeeded
 from bridgeact_jax.sim.viewer import watch
 

@@ -14,8 +14,8 @@ LOST_AFTER = 0.2  # seconds untouched although the hand is told to hold
 
 FAILURES = (
     "did_not_reach", "missed_grasp", "misplaced", "wrong_object", "dropped", "wrong_order",
-    "timeout", "unsafe", "not_finite", "diverged",
-)
+    "timeout", "unsafe", "not_finite", "diverged", "no_plan", "refused",
+)  # the last two are the planner's, and the guard's
 
 
 class Verdict(NamedTuple):

@@ -26,7 +26,8 @@ def attributed(condition, needs, records=None):
             assert len(job.episodes) <= BATCH
             aids.append(job.condition.aid)
             yield Outcome(
-                [record(e, success=needs[e] == job.condition.aid) for _, e in job.episodes], [], {}
+                [record(e, success=needs[e] == job.condition.aid) for _, e in job.episodes],
+                [], [], {},
             )
 
     attribute({"x": condition}, {"x": records}, run)

@@ -13,7 +13,7 @@ import pytest
 
 from bridgeact_jax import cli
 from bridgeact_jax.errors import UsageError, UserError
-from bridgeact_jax.evaluation import checkpoints, films, kept, rollouts, viewing
+from bridgeact_jax.evaluation import checkpoints, episodes, films, kept, planners, rollouts, viewing
 from bridgeact_jax.evaluation.conditions import SWEEPS, Condition, sweep
 from bridgeact_jax.evaluation.drawing import draw_scene
 from bridgeact_jax.evaluation.evaluate import evaluate, suite_tasks
@@ -117,8 +117,8 @@ def test_another_evaluation_in_the_folder_is_refused_or_replaced(tmp_path):
     assert not list((out / "batches").iterdir())
 
 
-def outcomes(condition, task="lift", episodes=4):
-    wanted = [(task, episode) for episode in range(episodes)]
+def outcomes(condition, task="lift", count=4):
+    wanted = [(task, episode) for episode in range(count)]
     return [r for job in jobs_of("x", condition, wanted) for r in run_job(job).records]
 
 
@@ -131,7 +131,7 @@ def test_following_an_exact_plan_succeeds_and_a_wrong_plan_does_not():
         Condition("spline", ablation="shuffled_guidance"),
         Condition("spline", errors=PlannerErrors(wrong_waypoint="off_object")),
     ):
-        found = outcomes(condition, episodes=2)
+        found = outcomes(condition, count=2)
         assert not any(record["success"] for record in found)
         assert all(record["failure_kind"] for record in found)
 
@@ -186,10 +186,10 @@ def test_the_clouds_of_a_miscalibrated_camera_are_shifted_with_the_plan():
     env.reset(0, 3)
     true_cloud, true_plan = env.cloud(), pad(env.waypoints())
     condition = Condition("expert", errors=PlannerErrors(calibration=0.05))
-    plan = rollouts.plan_of(env, condition, 3)
+    plan = planners.plan_of(env, condition, 3)
     shift = plan.position[1:] - true_plan.position[1:]
     np.testing.assert_allclose(np.linalg.norm(shift, axis=1), 0.05, rtol=1e-4)
-    seen = rollouts.cloud(env, condition, 3).astype(float) - true_cloud
+    seen = episodes.cloud(env, condition, 3).astype(float) - true_cloud
     np.testing.assert_allclose(seen, np.broadcast_to(shift[0], seen.shape), atol=2e-3)
 
 
