@@ -14,6 +14,7 @@ import threading
 import numpy as np
 
 from bridgeact_jax.evaluation.evaluate import suite_tasks
+from bridgeact_jax.evaluation.planners import PICTURE
 from bridgeact_jax.planning.anchors import anchors_of
 from bridgeact_jax.planning.answers import write_anchors, write_plan
 from bridgeact_jax.planning.prompts import anchors_text
@@ -22,8 +23,6 @@ from bridgeact_jax.sim import rendering
 from bridgeact_jax.sim.environment import Environment
 from tests.planning.endpoint import Endpoint, asks_for_plan, text_of
 
-SIZE = 480  # pixels a side of the pictures it is shown
-
 
 class Oracle:
     """Answers messages of `planning.prompts` for the beginnings of these episodes.
@@ -31,17 +30,18 @@ class Oracle:
     Args:
       episodes: (task, number) of each.
       seed: the evaluation's.
+      size: pixels a side of the pictures that it is shown.
     """
 
-    def __init__(self, episodes: list[tuple[str, int]], seed: int = 0):
+    def __init__(self, episodes: list[tuple[str, int]], seed: int = 0, size: int = PICTURE):
         self._answers: dict[str, tuple[str, str]] = {}
         envs = {task: Environment(task) for task, _ in episodes}
-        blank = np.zeros((SIZE, SIZE, 3), np.uint8)
+        blank = np.zeros((size, size, 3), np.uint8)
         for task, episode in episodes:
             env = envs[task]
             env.reset(seed, episode)
             waypoints = env.waypoints()
-            view = View(blank, rendering.camera(env.cameras[0], SIZE))
+            view = View(blank, rendering.camera(env.cameras[0], size))
             request = PlanRequest(
                 (view,), env.instruction, waypoints.position[0], waypoints.rotation[0], 1.0
             )

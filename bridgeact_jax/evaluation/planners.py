@@ -47,12 +47,20 @@ class Consultation:
     """
 
     def __init__(
-        self, env: Environment, condition: Condition, episode: int, *, name: str, out: Path | None
+        self,
+        env: Environment,
+        condition: Condition,
+        episode: int,
+        planner: Callable[[], Planner],
+        kept: str | None,
     ):
-        """`name` is the episode's in `out`, the evaluation's folder; None keeps nothing."""
+        """`planner` is called for a planner that sees; answers lie in files that begin as `kept`.
+
+        None for `kept` keeps nothing.
+        """
         self.verdict: str | None = None
         self._env, self._condition, self._episode = env, condition, episode
-        self._name, self._out = name, out
+        self._planner, self._kept = planner, kept
         self._answers, self._refused, self._alarms = 0, Counter(), Counter()
 
     def ask(
@@ -120,28 +128,23 @@ class Consultation:
         if condition.plans_by_oracle:
             return plan_of(env, condition, self._episode, truth, attempt=self._answers)
         request = request_of(env, condition, self._episode, observation, refused, history)
-        kept = None if self._out is None else self._out / ANSWERS / self._file()
-        if kept is not None and kept.exists():
-            answer = json.loads(kept.read_text())
-        else:
-            answer = self._asked(request)
-            if kept is not None:
-                write_text(kept, json.dumps(answer))
+        answer = self._said(request)
         if "no_plan" in answer:
             raise PlanningError(answer["no_plan"])
         return waypoints_of(plan_from_json(answer["plan"]), request)
 
-    def _file(self) -> str:
-        return f"{self._name}_{self._answers:02d}.json"
-
-    def _asked(self, request: PlanRequest) -> dict:
-        """What the planner says now: a plan, or why there is none."""
-        transcript = self._out and self._out / TRANSCRIPTS / f"{self._name}.jsonl"
+    def _said(self, request: PlanRequest) -> dict:
+        """What the planner said when it was asked this, or says now: a plan, or why not."""
+        path = None if self._kept is None else Path(f"{self._kept}_{self._answers:02d}.json")
+        if path is not None and path.exists():
+            return json.loads(path.read_text())
         try:
-            plan = make_planner(self._condition, transcript).plan(request)
+            answer = json.loads(line(request, self._planner().plan(request)))
         except PlanningError as error:
-            return {"request": request.key, "no_plan": str(error), "usage": error.usage}
-        return json.loads(line(request, plan))
+            answer = {"request": request.key, "no_plan": str(error), "usage": error.usage}
+        if path is not None:
+            write_text(path, json.dumps(answer))
+        return answer
 
 
 def plan_of(

@@ -8,6 +8,7 @@ episodes nor that of the processes changes it.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.episodes import act, cloud, environment, sample_key
-from bridgeact_jax.evaluation.planners import Consultation
+from bridgeact_jax.evaluation.planners import ANSWERS, TRANSCRIPTS, Consultation, make_planner
 from bridgeact_jax.evaluation.policies import ExpertPolicy, SplinePolicy
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.sim.environment import Environment, Observation
@@ -104,10 +105,15 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
                 seen[i] = envs[i].steps, cloud(envs[i], condition, job.episodes[i][1])
         return seen[i][1]
 
+    transcript = out and out / TRANSCRIPTS / f"{job.name}.jsonl"
+    planner = cache(partial(make_planner, condition, transcript))
     consultations = [
-        Consultation(env, condition, episode, name=f"{job.label}_{task}_{episode:05d}", out=out)
+        Consultation(
+            env, condition, episode, planner,
+            out and str(out / ANSWERS / f"{job.label}_{task}_{episode:05d}"),
+        )
         for env, (task, episode) in zip(envs, job.episodes, strict=True)
-    ]
+    ]  # fmt: skip
     plans: list[list[tuple[int, Waypoints]]] = []
     with clock.part("planner"):
         for i, consultation in enumerate(consultations):
