@@ -177,6 +177,7 @@ class Contacts:
       places: (C, 3) metres: where the hand opens, closes, or comes down to.
       along: numbers of the waypoints to which the hand goes from one such place at the next.
       pressing: number of the waypoint that makes a fist, or of none, the number of waypoints.
+      grips: numbers of the waypoints that take hold; taking: and of those that touch.
     """
 
     def __init__(self, plan: Waypoints, things: np.ndarray, held: bool):
@@ -192,6 +193,9 @@ class Contacts:
         self.along = touching[np.isin(touching - 1, touching)]
         fist = self._fist()
         self.pressing = int(plan.count) if fist is None else fist
+        self.grips = [int(k) for k in self._closings if k != fist]
+        touched = self._low[self._low > fist][:1] if fist is not None else self._low[:1]
+        self.taking = self.grips or ([] if held else [int(k) for k in touched])
 
     def distance(self, point: np.ndarray) -> float:
         """Metres to the nearest point of a thing."""
