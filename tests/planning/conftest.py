@@ -15,7 +15,7 @@ DOWN = (0.0, 1.0, 0.0, 0.0)  # of a camera above the table, x as the base's
 @pytest.fixture(scope="session")
 def camera() -> Camera:
     """0.8 m above the table, looking straight down."""
-    pose = Pose(np.array([0.5, 0.1, DEPTH]), np.array(DOWN))
+    pose = Pose(np.array([0.5, 0.1, DEPTH], np.float32), np.array(DOWN, np.float32))
     return Camera(pose, 50.0, 52.0, 29.5, 19.5)
 
 

@@ -254,13 +254,15 @@ def test_no_choices_is_an_empty_answer(request_):
         assert planner(endpoint).plan(request_).usage["queries"] == 3
 
 
-def test_transcript_has_every_exchange_and_neither_key_nor_pictures(request_, tmp_path):
+def test_transcript_has_every_exchange_and_neither_key_nor_pictures(request_, tmp_path, caplog):
+    caplog.set_level("DEBUG")
     path = tmp_path / "transcript.jsonl"
     path.write_text('{"torn": ')  # by a run that was killed
     with Endpoint(honest, [says(f"My key is {KEY}.")]) as endpoint:
         planner(endpoint, transcript=path).plan(request_)
     text = path.read_text()
     assert KEY not in text and "base64" not in text
+    assert caplog.text and KEY not in caplog.text
     wrong, anchors, plan = map(json.loads, text.splitlines()[1:])
     assert wrong["complaint"].startswith("There is no JSON") and wrong["question"] == "anchors"
     assert anchors["answer"] == write_anchors((Anchor("grasp", PIXEL),))
