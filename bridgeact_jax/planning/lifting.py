@@ -8,7 +8,7 @@ import numpy as np
 from bridgeact_jax.planning.protocol import Anchor, PlanningError, View
 
 PATCH = 3  # pixels to each side of an anchor that its depth is taken from
-GAP = 0.015  # metres of depth between two pixels that lie on two surfaces
+GAP = 0.02  # of the depth, between two pixels that lie on two surfaces
 FEWEST = 3  # pixels that make a surface, unless there are no more
 
 Estimate = Callable[[np.ndarray], np.ndarray]  # picture (H, W, 3) uint8 -> depth (H, W) metres
@@ -20,8 +20,9 @@ def lift(
     """The point that a pixel shows, (3,) metres, camera frame.
 
     The depths measured in a patch of 7 x 7 pixels are parted into surfaces where, sorted, one is
-    farther than the one before by more than `GAP`. The nearest surface counts, since an anchor is
-    meant for a thing and not for what is behind it: its median, never a mean across an edge.
+    farther than the one before by more than `GAP` of it. The nearest surface counts, since an
+    anchor is meant for a thing and not for what is behind it: its median, never a mean across an
+    edge.
 
     Args:
       pixel: (u, v); (0, 0) is the centre of the top left pixel.
@@ -46,7 +47,7 @@ def lift(
             f"no depth was measured within {PATCH} pixels of pixel ({u:g}, {v:g}) of the picture "
             f"of {view.width} x {view.height}: choose a pixel on a solid surface"
         )
-    surfaces = np.split(measured, np.flatnonzero(np.diff(measured) > GAP) + 1)
+    surfaces = np.split(measured, np.flatnonzero(measured[1:] > (1 + GAP) * measured[:-1]) + 1)
     z = np.median(next((one for one in surfaces if len(one) >= FEWEST), measured))
     camera = view.camera
     x, y = (u - float(camera.cx)) / float(camera.fx), (v - float(camera.cy)) / float(camera.fy)

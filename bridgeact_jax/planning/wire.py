@@ -21,6 +21,7 @@ from bridgeact_jax.planning.protocol import (
     PlanningError,
     PlanRequest,
     View,
+    unit_quaternion,
 )
 from bridgeact_jax.planning.schemas import SCHEMA_VERSION
 
@@ -148,8 +149,12 @@ def _view_to_json(view: View) -> dict[str, Any]:
 
 def _view_from_json(row: dict[str, Any]) -> View:
     given, depth = row["camera"], row["depth"]
-    pose = Pose(np.array(given["position"], float), np.array(given["rotation"], float))
-    camera = Camera(pose, *(float(given[name]) for name in _INTRINSICS))
+    numbers = [float(given[name]) for name in _INTRINSICS]
+    position = np.array(given["position"], float)
+    if position.shape != (3,) or not np.isfinite([*position, *numbers]).all():
+        raise ValueError("a camera's position or intrinsics")
+    rotation = unit_quaternion("a camera's rotation", given["rotation"])
+    camera = Camera(Pose(position, np.array(rotation)), *numbers)
     if depth is not None:
         depth = _image(depth).astype(np.float32) / 1000
     return View(_image(row["picture"]), camera, depth)

@@ -237,3 +237,26 @@ def test_json_of_another_kind_or_version(value):
     for read in (plan_from_json, request_from_json):
         with pytest.raises(PlanningError, match="schema version|has no field"):
             read(value)
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("rotation", [1, 1, 1, 1], "camera's rotation has norm 2"),
+        ("position", [0, 0, float("nan")], "camera's position"),
+        ("fx", "wide", "malformed"),
+    ],
+)
+def test_json_of_a_camera_that_cannot_be(request_, field, value, message):
+    asked = request_to_json(request_)
+    asked["views"][0]["camera"][field] = value
+    with pytest.raises(PlanningError, match=message):
+        request_from_json(asked)
+
+
+def test_json_of_a_picture_that_is_none(request_):
+    asked = request_to_json(request_)
+    for picture in ("AAAA", "no base64!", 3):
+        asked["views"][0]["picture"] = picture
+        with pytest.raises(PlanningError, match="malformed"):
+            request_from_json(asked)
