@@ -1,4 +1,4 @@
-"""The keyframes of many episodes at once."""
+"""The keyframes of many episodes at once, and fewer of one's."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bridgeact_jax.datasets.episode import Episode
-from bridgeact_jax.geometry.keyframes import find_keyframes
+from bridgeact_jax.geometry.guidance import is_open
+from bridgeact_jax.geometry.keyframes import deviation, find_keyframes
 
 MIN_PADDED_STEPS = 16
 BATCH_STEPS = 4096
 BATCH_EPISODES = 64
+ROOM = 32  # keyframes to be thinned are padded to multiples of it
 
 
 def keyframes_of(
@@ -40,6 +42,46 @@ def keyframes_of(
                     found[number] = row
         waiting = [number for number in waiting if found[number] is None]
     return found
+
+
+def thinned(episode: Episode, rows: np.ndarray, most: int) -> tuple[np.ndarray, float]:
+    """At most `most` of an episode's keyframes, and by how much their curve misses the path, m.
+
+    One after the other goes, each time that whose loss lets the curve miss the path least. The
+    first, the last and those of gripper events stay; where they are too many, so do they.
+    """
+    size = _padded(len(episode))
+    frames = np.minimum(np.arange(size), len(episode) - 1)
+    path = episode.position[frames], episode.rotation[frames], episode.gripper[frames]
+    opened = np.asarray(is_open(episode.gripper))
+    room = -(-len(rows) // ROOM) * ROOM
+    all_rows = np.tile(_repeat_last(rows, room), (room, 1))
+    miss = float(_misses(*path, all_rows, np.full(room, len(rows)))[0])
+    while len(rows) > most:
+        changes = opened[rows] != opened[np.maximum(rows - 1, 0)]
+        changes[[0, -1]] = True
+        loose = np.flatnonzero(~changes)
+        if not len(loose):
+            break
+        without = [_repeat_last(np.delete(rows, k), room) for k in loose]
+        without += [without[-1]] * (room - len(loose))
+        misses = np.asarray(_misses(*path, np.array(without), np.full(room, len(rows) - 1)))
+        best = int(np.argmin(misses[: len(loose)]))
+        rows, miss = np.delete(rows, loose[best]), float(misses[best])
+    return rows, miss
+
+
+def _repeat_last(rows: np.ndarray, room: int) -> np.ndarray:
+    return np.concatenate([rows, np.repeat(rows[-1:], room - len(rows))])
+
+
+@jax.jit
+def _misses(
+    position: jax.Array, rotation: jax.Array, gripper: jax.Array, index: jax.Array, num: jax.Array
+) -> jax.Array:
+    """(C,) largest `deviation` of each of the choices `index` (C, K) of keyframes."""
+    one = partial(deviation, position, rotation, gripper)
+    return jnp.max(jax.vmap(one)(index, num), axis=1)
 
 
 def _padded(steps: int) -> int:

@@ -54,10 +54,15 @@ def _pauses(
     return still & long_enough & middle & (taken == 0)
 
 
-def _deviation(
+def deviation(
     position: jax.Array, rotation: jax.Array, gripper: jax.Array, index: jax.Array, num: jax.Array
 ) -> jax.Array:
-    """(T,) metres from each frame to the curve segment between its neighbouring keyframes."""
+    """(T,) metres from each frame to the curve segment between its neighbouring keyframes.
+
+    Args:
+      position, rotation, gripper: (T, ...) of the path; see `find_keyframes`.
+      index: (K,) frames of the keyframes, ascending, of which the first `num` are in use.
+    """
     size = SAMPLES_PER_SEGMENT + 1
     guidance = build_guidance(Waypoints(position[index], rotation[index], gripper[index], num))
     frames = jnp.arange(position.shape[0])
@@ -108,7 +113,7 @@ def find_keyframes(
         return jnp.nonzero(chosen, size=max_keyframes, fill_value=count - 1)[0]
 
     def deviations(chosen):
-        miss = _deviation(position, rotation, gripper, indices(chosen), jnp.sum(chosen))
+        miss = deviation(position, rotation, gripper, indices(chosen), jnp.sum(chosen))
         return jnp.where(inside & ~chosen, miss, 0.0)
 
     def unfinished(state):

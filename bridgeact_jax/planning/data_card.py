@@ -21,7 +21,8 @@ class Figures(NamedTuple):
     """What was written. Counts of episodes, but for `hidden`, of anchors.
 
     groups: by task or dataset. left_out, hidden: by reason. waypoints: by the length of the plan,
-    the target included. tolerances: by the metres that keyframes may miss the path by.
+    the target included. thinned: plans with fewer waypoints than the path's keyframes, and
+    worst_miss: metres by which they miss it at most.
     """
 
     train: int
@@ -30,7 +31,8 @@ class Figures(NamedTuple):
     left_out: dict[str, int]
     hidden: dict[str, int]
     waypoints: dict[str, int]
-    tolerances: dict[str, int]
+    thinned: int
+    worst_miss: float
     num_bytes: int
 
     @property
@@ -62,6 +64,8 @@ def card_text(figures: Figures, source: Source, form: str, command: str) -> str:
         f"Made by `bridgeact planner-data {command} --out=DIR`; the same command gives the same "
         "bytes.",
         "",
+        "![Three examples: anchors, curve and waypoints on the pictures](examples.png)",
+        "",
         "| | conversations |",
         "|---|---|",
         f"| train | {figures.train} |",
@@ -71,7 +75,12 @@ def card_text(figures: Figures, source: Source, form: str, command: str) -> str:
         f"- Size: {figures.num_bytes / 1e6:.1f} MB, pictures included. Format: {form}.",
         f"- A plan has {mean:.1f} waypoints on average, the target included, and "
         f"{max(map(int, figures.waypoints))} at most ({MAX_WAYPOINTS + 1} are allowed).",
-        f"- Keyframes miss the demonstrated path by at most: {_listed(figures.tolerances, ' m')}.",
+        "- The curve through the waypoints misses the demonstrated path by 1 cm at most"
+        + (
+            f", but for {figures.thinned} plans that needed too many: they miss it by "
+            f"{100 * figures.worst_miss:.1f} cm at most, never at a gripper event."
+            if figures.thinned else "."
+        ),
         f"- Demonstrations left out: {_listed(figures.left_out)}.",
         f"- Anchors left out: {_listed(figures.hidden)}.",
         "- Train and validation are parted by episode, by a hash of its name and the seed.",
@@ -110,5 +119,5 @@ def card_text(figures: Figures, source: Source, form: str, command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _listed(counts: dict[str, int], unit: str = "") -> str:
-    return ", ".join(f"{name}{unit}: {count}" for name, count in counts.items()) or "none"
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "none"

@@ -7,7 +7,8 @@ Every answer has been read back by the parser of the remote planner.
 
 The demonstrations are scripted ones of --tasks (a graphics library is needed), or those of an RLDS
 dataset whose card knows a calibrated camera. DIR appears whole or not at all: pictures/, train and
-validation, README.md (the dataset's card) and planner_data.json (its figures).
+validation, README.md (the dataset's card), examples.png (three of them drawn) and
+planner_data.json (figures).
 """
 
 import collections
@@ -32,7 +33,7 @@ from bridgeact_jax.datasets.cards import card_paths, find_card, load_card
 from bridgeact_jax.datasets.directories import check_new_directory, new_directory
 from bridgeact_jax.datasets.episode import Episode, RejectedEpisode
 from bridgeact_jax.datasets.interpret import interpret_episode
-from bridgeact_jax.datasets.keyframing import keyframes_of
+from bridgeact_jax.datasets.keyframing import keyframes_of, thinned
 from bridgeact_jax.datasets.rlds_reader import open_rlds
 from bridgeact_jax.datasets.tf_example import MalformedExample
 from bridgeact_jax.datasets.views import find_camera, first_view, view_keys
@@ -50,7 +51,10 @@ from bridgeact_jax.planning.protocol import (
     PlanRequest,
     View,
     plan_of_waypoints,
+    waypoints_of,
 )
+from bridgeact_jax.planning.sketch import draw_plan
+from bridgeact_jax.planning.sweep import guidance_of
 from bridgeact_jax.progress import Progress
 from bridgeact_jax.sim import demos
 from bridgeact_jax.workers import map_in_processes
@@ -58,9 +62,11 @@ from bridgeact_jax.workers import map_in_processes
 SIMULATED = "demonstrations"  # card of the scripted demonstrations
 EPISODES = 50  # of each task
 SIZE = 480  # pixels a side of rendered pictures, as evaluation shows them to planners
-TOLERANCES = (0.01, 0.02, 0.04)  # metres: the first whose keyframes a plan can hold
+TOLERANCE = 0.01  # metres by which keyframes may miss the demonstrated path
+MOST_KEYFRAMES = 64  # of a demonstration, before they are thinned to what a plan can hold
 MARKER = "planner_data.json"
-PICTURES = "pictures"
+PICTURES, EXAMPLES = "pictures", "examples.png"
+DRAWN = 3  # examples
 
 
 class Demonstration(NamedTuple):
@@ -75,8 +81,10 @@ class Demonstration(NamedTuple):
 class Example(NamedTuple):
     """A demonstration as a record of the data.
 
-    waypoints: how many its plan has, the target included. tolerance: metres, of its keyframes.
+    waypoints: how many its plan has, the target included. miss: metres by which the curve through
+      them misses the demonstrated path, if they had to be thinned; else None.
     hidden: {reason: number} of anchors left out.
+    drawing: (h, w, 3) uint8, the plan on its picture, if it was asked for.
     """
 
     name: str
@@ -84,8 +92,9 @@ class Example(NamedTuple):
     record: str
     png: bytes
     waypoints: int
-    tolerance: float
+    miss: float | None
     hidden: dict[str, int]
+    drawing: np.ndarray | None = None
 
 
 class LeftOut(NamedTuple):
@@ -176,12 +185,16 @@ def write_planner_data(
     return figures
 
 
-def example_of(demonstration: Demonstration, form: str) -> Example:
-    """The demonstration as a record of the format `form`. Raises Unusable if it makes none."""
+def example_of(demonstration: Demonstration, form: str, *, draw: bool = False) -> Example:
+    """The demonstration as a record of the format `form`. Raises Unusable if it makes none.
+
+    Args:
+      draw: also draw what its answers say.
+    """
     name, group, episode, view = demonstration
     if not episode.instruction:
         raise Unusable("no instruction")
-    waypoints, tolerance = hindsight(episode)
+    waypoints, miss = hindsight(episode)
     anchors, hidden = anchors_of(waypoints, view)
     if not anchors:
         raise Unusable("no anchor is seen")
@@ -198,27 +211,35 @@ def example_of(demonstration: Demonstration, form: str) -> Example:
     )
     (_, first), (_, second) = about.turns
     try:
-        parse_anchors(first, view.width, view.height)
-        parse_plan(second, view)
+        read_anchors = parse_anchors(first, view.width, view.height)
+        read_plan = parse_plan(second, view)
     except AnswerError:
         raise Unusable("the parser refuses its answers") from None
-    count = int(waypoints.count) - 1
-    return Example(name, group, record_text(form, about), about.png, count, tolerance, dict(hidden))
+    drawing = None
+    if draw:
+        read = waypoints_of(read_plan, request)
+        drawing = draw_plan(view, read, guidance_of(read), read_anchors, episode.instruction)
+    return Example(
+        name, group, record_text(form, about), about.png, int(waypoints.count) - 1, miss,
+        dict(hidden), drawing,
+    )
 
 
-def hindsight(episode: Episode) -> tuple[Waypoints, float]:
-    """The episode's keyframes as waypoints, base frame, and their tolerance in metres.
+def hindsight(episode: Episode) -> tuple[Waypoints, float | None]:
+    """The episode's keyframes as waypoints, base frame; and `Example.miss`.
 
-    Raises Unusable if no tolerance gives few enough for a plan.
+    Raises Unusable if a plan cannot hold them.
     """
-    for tolerance in TOLERANCES:
-        (rows,) = keyframes_of([episode], (MAX_WAYPOINTS + 2,), tolerance)
-        if rows is not None:
-            return Waypoints(
-                episode.position[rows], episode.rotation[rows], episode.gripper[rows],
-                np.int32(len(rows)),
-            ), tolerance
-    raise Unusable(f"more than {MAX_WAYPOINTS} waypoints")
+    most, miss = MAX_WAYPOINTS + 2, None
+    (rows,) = keyframes_of([episode], (most, MOST_KEYFRAMES), TOLERANCE)
+    if rows is not None and len(rows) > most:
+        rows, miss = thinned(episode, rows, most)
+    if rows is None or len(rows) > most:
+        raise Unusable(f"more than {MAX_WAYPOINTS} waypoints")
+    waypoints = Waypoints(
+        episode.position[rows], episode.rotation[rows], episode.gripper[rows], np.int32(len(rows))
+    )
+    return waypoints, miss
 
 
 def is_validation(name: str, seed: int, share: float) -> bool:
@@ -233,14 +254,18 @@ def is_validation(name: str, seed: int, share: float) -> bool:
 def _of_tasks(
     names: list[str], episodes: int, form: str, size: int, seed: int, workers: int
 ) -> tuple[int, Iterator[Example | LeftOut]]:
-    jobs = [(name, number) for number in range(episodes) for name in names]
+    drawn = {names[i * (len(names) - 1) // (DRAWN - 1)] for i in range(DRAWN)}
+    jobs = [
+        (name, number, number == 0 and name in drawn)
+        for number in range(episodes) for name in names
+    ]
     make = partial(_simulated, form, size, seed)
     return len(jobs), map_in_processes(make, jobs, workers, one_thread=True)
 
 
-def _simulated(form: str, size: int, seed: int, job: tuple[str, int]) -> Example | LeftOut:
-    """The example of a task's demonstration `number`."""
-    task, number = job
+def _simulated(form: str, size: int, seed: int, job: tuple[str, int, bool]) -> Example | LeftOut:
+    """The example of a task's demonstration `number`, perhaps with its drawing."""
+    task, number, draw = job
     recorded, _ = demos.first_success(task, seed, number, clouds=False)
     env = demos.environment(task)
     env.reset(seed, recorded["episode_metadata"]["episode"], stream=demos.STREAM)
@@ -251,7 +276,8 @@ def _simulated(form: str, size: int, seed: int, job: tuple[str, int]) -> Example
     try:
         episode = interpret_episode(card, keys, columns, number)
         view = View(picture=picture, camera=camera, depth=depth)
-        return example_of(Demonstration(f"{task}_{number:05d}", task, episode, view), form)
+        demonstration = Demonstration(f"{task}_{number:05d}", task, episode, view)
+        return example_of(demonstration, form, draw=draw)
     except (RejectedEpisode, Unusable) as error:
         return LeftOut(task, str(error))
 
@@ -295,7 +321,8 @@ def _of_rlds(
                 at = Camera(Pose(pose[:3, 3].astype(np.float32), turn), fx, fy, cx, cy)
                 view = View(picture=picture, camera=at, depth=depth)
                 name = f"{dataset.name}_{split}_{index:06d}"
-                yield example_of(Demonstration(name, dataset.name, episode, view), form)
+                demonstration = Demonstration(name, dataset.name, episode, view)
+                yield example_of(demonstration, form, draw=index < DRAWN)
             except (RejectedEpisode, Unusable) as error:
                 yield LeftOut(dataset.name, str(error))
 
@@ -315,10 +342,8 @@ def _write(
         part: RecordFile(folder / f"{part}{FORMATS[form].suffix}", form)
         for part in ("train", "validation")
     }
-    groups, parts, left_out, hidden, lengths, tolerances = (
-        collections.Counter() for _ in range(6)
-    )
-    num_bytes = 0
+    groups, parts, left_out, hidden, lengths = (collections.Counter() for _ in range(5))
+    num_bytes, misses, drawings = 0, [], []
     with Progress(total, "episodes", "planner-data") as progress:
         for example in examples:
             progress.update(left_out=sum(left_out.values()) + isinstance(example, LeftOut))
@@ -333,10 +358,24 @@ def _write(
             groups[example.group] += 1
             hidden.update(example.hidden)
             lengths[example.waypoints] += 1
-            tolerances[f"{example.tolerance:g}"] += 1
+            drawings += [] if example.drawing is None else [example.drawing]
+            misses += [] if example.miss is None else [round(example.miss, 4)]
     for file in files.values():
         file.close()
+    if drawings:
+        _side_by_side(drawings).save(folder / EXAMPLES, optimize=True)
     return Figures(
         parts["train"], parts["validation"], dict(groups), dict(left_out), dict(hidden),
-        {str(n): lengths[n] for n in sorted(lengths)}, dict(sorted(tolerances.items())), num_bytes,
+        {str(n): lengths[n] for n in sorted(lengths)}, len(misses), max(misses, default=0.0),
+        num_bytes,
     )
+
+
+def _side_by_side(drawings: list[np.ndarray]) -> Image.Image:
+    """Drawings in a row."""
+    height = max(drawing.shape[0] for drawing in drawings)
+    padded = [
+        np.pad(drawing, ((0, height - len(drawing)), (0, 8), (0, 0)), constant_values=255)
+        for drawing in drawings
+    ]
+    return Image.fromarray(np.concatenate(padded, axis=1))
