@@ -23,6 +23,7 @@ from bridgeact_jax.planning.protocol import (
     plan_of_waypoints,
     waypoints_of,
 )
+from bridgeact_jax.planning.schemas import PLAN
 from bridgeact_jax.planning.wire import (
     plan_from_json,
     plan_to_json,
@@ -173,6 +174,41 @@ FULL = Plan(
 @pytest.mark.parametrize("plan", [FULL, Plan((), POSE)], ids=["full", "bare"])
 def test_a_plan_through_json(plan):
     assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
+
+
+TYPES = {"object": dict, "array": list, "string": str, "number": (int, float), "null": type(None)}
+
+
+def conforms(value, schema):
+    """Whether a JSON value is as a schema says, in those words of JSON Schema that are used."""
+    if "anyOf" in schema:
+        return any(conforms(value, choice) for choice in schema["anyOf"])
+    if "const" in schema:
+        return value == schema["const"]
+    if not isinstance(value, TYPES[schema["type"]]):
+        return False
+    if schema["type"] == "object":
+        known = schema.get("properties", {})
+        other = schema["additionalProperties"]
+        return set(schema.get("required", ())) <= set(value) and all(
+            conforms(child, known.get(name, other)) if name in known or other else False
+            for name, child in value.items()
+        )
+    if schema["type"] == "array":
+        fits = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        return fits and all(conforms(child, schema["items"]) for child in value)
+    if schema["type"] == "number":
+        return schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    return True
+
+
+@pytest.mark.parametrize("plan", [FULL, Plan((), POSE)], ids=["full", "bare"])
+def test_json_of_a_plan_is_as_its_schema_says(plan):
+    written = json.loads(json.dumps(plan_to_json(plan)))
+    assert conforms(written, PLAN)
+    for field in PLAN["required"]:
+        assert not conforms({name: written[name] for name in written if name != field}, PLAN)
+    assert not conforms({**written, "more": 1}, PLAN)
 
 
 def test_a_request_through_json(request_):
