@@ -85,7 +85,7 @@ def main(argv: list[str]) -> None:
     if args.task is not None:
         env = Environment(args.task)
         env.reset(args.seed, args.episode, stream=STREAM)
-        request = request_of(env)
+        request = request_of(env, f"{args.task}/{args.seed}/{args.episode}/0")
     else:
         missing = [f"--{name}" for name in OF_PICTURE if not args[name].value]
         if missing:
@@ -104,13 +104,17 @@ def main(argv: list[str]) -> None:
     print("written: " + ", ".join(map(str, written)))
 
 
-def request_of(env: Environment, size: int = SIZE) -> PlanRequest:
-    """What a planner is told of an environment now, with a picture of `size` pixels a side."""
+def request_of(env: Environment, key: str = "", size: int = SIZE) -> PlanRequest:
+    """What a planner is told of an environment now, with a picture of `size` pixels a side.
+
+    Args:
+      key: names the request; those of an evaluation are task/seed/episode/step.
+    """
     picture, depth, camera = env.view(size)
     start = env.waypoints()
     return PlanRequest(
         (View(picture=picture, camera=camera, depth=depth),), env.instruction,
-        start.position[0], start.rotation[0], float(start.gripper[0]),
+        start.position[0], start.rotation[0], float(start.gripper[0]), key=key,
     )
 
 

@@ -70,7 +70,9 @@ def draw_plan(
         spots[shown_spots], [numbers[i] for i in shown_spots], [colours[i] for i in shown_spots]
     )
     labels += _labels(pointed_at, [anchor.label for anchor in anchors], [ANCHOR] * len(anchors))
-    _place(canvas, labels, picture.size, [*spots[ahead], *pointed_at], shown)
+    marks = np.concatenate([spots[ahead], pointed_at])
+    boxes = label_boxes(labels, picture.size, marks, shown)
+    _write(canvas, labels, boxes)
     outside = int(np.sum(~ahead | _beyond(spots, picture.size)))
     opened = np.asarray(is_open(guidance.gripper))
     entries = [
@@ -189,24 +191,36 @@ def _font(pixels: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(pixels)
 
 
-def _place(canvas, labels, size, points, curve) -> None:
-    """Write labels where they cover least: not each other, marks, the curve or the border."""
+def label_boxes(
+    labels: list[Label], size: tuple[int, int], marks: np.ndarray, curve: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray] | None]:
+    """Where labels stand: middle (2,) and half size (2,), pixels; None for points outside.
+
+    Each stands near its point where it covers least: of other labels, the border, marks (N, 2) and
+    the curve (M, 2).
+    """
     font, boxes = _font(TEXT * FINER), []
-    points, written = np.array(points).reshape(-1, 2), []
     for label in labels:
         if _beyond(label.point[None], size)[0]:
+            boxes.append(None)
             continue
-        half = np.array([canvas.textlength(label.text, font) + 6 * FINER, 17 * FINER]) / 2
+        half = np.array([font.getlength(label.text) + 6 * FINER, 17 * FINER]) / 2
+        others = [box for box in boxes if box is not None]
         best, least = None, np.inf
         for rank, away in enumerate(AWAY):
             for angle in ROUND:
                 direction = np.array([np.cos(angle), np.sin(angle)])
                 middle = label.point + direction * (away * FINER + abs(direction[0]) * half[0])
-                cost = rank + 1e-3 * angle + _covered(middle, half, boxes, points, curve, size)
+                cost = rank + 1e-3 * angle + _covered(middle, half, others, marks, curve, size)
                 if cost < least:
                     best, least = middle, cost
         boxes.append((best, half))
-        written.append((label, best, half))
+    return boxes
+
+
+def _write(canvas, labels, boxes) -> None:
+    font = _font(TEXT * FINER)
+    written = [(label, *box) for label, box in zip(labels, boxes, strict=True) if box is not None]
     for label, middle, _ in written:
         canvas.line([tuple(label.point), tuple(middle)], fill=CASING, width=3 * FINER)
         canvas.line([tuple(label.point), tuple(middle)], fill=label.colour, width=FINER)
