@@ -21,6 +21,7 @@ from bridgeact_jax.geometry.guidance import (
 
 THING_ABOVE = 0.012  # metres above the table from which on a point belongs to a thing
 CAPACITY = 24  # waypoints for which a curve is compiled, and multiples of it
+THINNEST = 0.011  # metres to either side, of what `thinner` leaves
 _STEP = 0.02  # metres along the curve from one sample to the next
 # Corners (2, 3) of boxes around common parallel grippers (Panda's hand, 85 mm grippers): the palm,
 # and the fingers with what is between them.
@@ -114,9 +115,9 @@ def inside(local: np.ndarray, box: np.ndarray) -> np.ndarray:
 def thinner(box: np.ndarray, aside: float, above: float) -> np.ndarray:
     """A box of the hand narrower by `aside` on either side, and shorter by `above` at its tip.
 
-    A bit is left of what is too narrow for that.
+    What is too narrow for that stays `THINNEST`.
     """
-    half = np.maximum(box[1] - np.array([aside, aside, 0.0]), 0.004)
+    half = np.maximum(box[1] - np.array([aside, aside, 0.0]), THINNEST)
     return np.array([[-half[0], -half[1], box[0, 2]], [half[0], half[1], box[1, 2] - above]])
 
 

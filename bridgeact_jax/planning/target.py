@@ -11,9 +11,11 @@ LINK = 0.012  # metres between neighbouring points of one thing
 FEWEST = 12  # points
 CELL = 0.008  # metres of the grid
 FAR, STEP = 0.12, 0.008  # metres, largest shift looked for and steps of it
-MOVED = 0.025  # metres from which on a thing counts as moved
+MOVED = 0.022  # metres from which on a thing counts as moved
 CLEARLY = 0.2  # by how much more of the thing has to be found there than where it was
+FARTHER = 1.5  # share of the thing that a metre more of shift must explain
 FOUND = 0.6  # share of the thing that has to be found
+SURE, SURELY = 0.85, 0.3  # the same two shares, to be sure of it
 
 
 class Target:
@@ -28,23 +30,26 @@ class Target:
         self.place = np.asarray(place, float)
         self._points = _thing_at(self.place, things)
 
-    def shift(self, things: np.ndarray) -> np.ndarray | None:
-        """(2,) metres by which the thing has moved among `things` (M, 3); None if it has not.
+    def shift(self, things: np.ndarray) -> tuple[np.ndarray | None, bool]:
+        """(2,) metres by which the thing has moved among `things` (M, 3), and whether that is sure.
+
+        None for a thing that has not moved, as far as one sees.
 
         Of all shifts the one counts at which most of the thing is found again, and only if that is
         clearly more than where it was: what hides a part of it does not move it.
         """
         if len(self._points) < FEWEST:
-            return None
+            return None, False
         shifts = np.arange(-FAR, FAR + STEP / 2, STEP)
         shifts = np.stack(np.meshgrid(shifts, shifts), axis=-1).reshape(-1, 2)
         length = np.linalg.norm(shifts, axis=1)
         found = self._found(things, shifts)
-        best = np.argmax(found - 0.1 * length)
+        best = np.argmax(found - FARTHER * length)
         here = found[np.argmin(length)]
-        if length[best] < MOVED or found[best] < FOUND or found[best] < here + CLEARLY:
-            return None
-        return shifts[best]
+        more = found[best] - here
+        if length[best] < MOVED or found[best] < FOUND or more < CLEARLY:
+            return None, False
+        return shifts[best], bool(found[best] >= SURE and more >= SURELY)
 
     def _found(self, things: np.ndarray, shifts: np.ndarray) -> np.ndarray:
         """(S,) share of the points that have a point of `things` next to them after each shift."""

@@ -11,16 +11,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bridgeact_jax.geometry.guidance import Waypoints, is_open
-from bridgeact_jax.planning.guard import Contacts
+from bridgeact_jax.planning.collisions import swept
+from bridgeact_jax.planning.contacts import Contacts
 from bridgeact_jax.planning.sweep import (
-    CLOSED,
-    OPENED,
-    PALM,
     Curve,
     curve_of,
     guidance_of,
     in_tool,
-    inside,
     matrices,
     things_of,
     unpadded,
@@ -32,11 +29,11 @@ STALLED_STEPS, STALLED_WAY = 30, 0.005  # control steps within which less way th
 SETTLED_STEPS, EMPTY_WIDTH, EMPTY_STEPS = 8, 0.05, 3  # of a hand that should hold something
 AHEAD = 0.25  # metres of the curve that are watched for what enters it
 NEW = 0.025  # metres from all that is known, of a point that is new
-MARGIN = 0.01  # metres by which the hand is wider than it is, against what is new
+MARGIN = 0.01  # metres of room that the hand should have
 ENOUGH = 6  # new points in the way
-AT_CONTACT = 0.08  # metres from a contact to come within which the way is not watched
 AT_HAND = 0.07  # metres from the hand, of what it moves or has moved
-TARGET_UNTIL = 0.05  # metres of progress before a contact up to which its target is watched
+WORKING = 0.12  # metres from a contact within which an empty hand may move things
+TARGET_UNTIL = 0.02  # metres of progress before a contact up to which its target is watched
 END = 0.01  # metres of progress before the end from which on nothing is expected
 
 
@@ -99,11 +96,9 @@ class Watch:
         guidance = guidance_of(plan)
         self._table, self._things = table, things_of(cloud, table)
         self._curve = curve_of(guidance)
-        self._contacts = Contacts(plan, self._things, held)
+        self._contacts = Contacts(plan, self._things, held, table)
         ends = np.append(np.flatnonzero(np.diff(self._curve.leg)), len(self._curve.leg) - 1)
         self._at = self._curve.progress[ends]  # (K,) progress at which each waypoint is reached
-        self._opened = np.asarray(is_open(plan.gripper))
-        self._held, self._plan = held, plan
         self._targets = [
             (self._at[k], Target(plan.position[k], self._things)) for k in self._contacts.taking
         ]
@@ -121,7 +116,7 @@ class Watch:
             things = things_of(seen.cloud, self._table)
             state, moved = self._target(state, seen, things)
             state, blocked = self._way(state, seen, things)
-            alarm = blocked or moved or alarm
+            alarm = moved or blocked or alarm
         return state, alarm
 
     def _getting_on(self, state: WatchState, seen: Seen) -> tuple[WatchState, Alarm | None]:
@@ -137,24 +132,13 @@ class Watch:
 
     def _holding(self, state: WatchState, seen: Seen) -> tuple[WatchState, Alarm | None]:
         closed = 0 if is_open(seen.gripper) else state.closed + 1
-        settled = closed > SETTLED_STEPS and self._carries(seen.progress)
+        settled = closed > SETTLED_STEPS and self._contacts.carries(self._next(seen.progress))
         empty = state.empty + 1 if settled and seen.gripper_width < EMPTY_WIDTH else 0
         state = state._replace(closed=closed, empty=empty)
         if empty < EMPTY_STEPS:
             return state, None
         reason = "the hand is closed and holds nothing"
         return state, Alarm("object_lost", reason, np.asarray(seen.position, float))
-
-    def _carries(self, progress: float) -> bool:
-        """Whether the plan has something in the hand at that progress."""
-        done = np.flatnonzero(self._at < progress)
-        last = int(done[-1]) if len(done) else 0
-        if self._opened[last]:
-            return False
-        closings = [k for k in self._contacts.grips if k <= last]
-        since = np.flatnonzero(self._opened[: last + 1])
-        since = since[-1] if len(since) else -1
-        return any(k > since for k in closings) or (self._held and since < 0)
 
     def _target(
         self, state: WatchState, seen: Seen, things: np.ndarray
@@ -163,11 +147,11 @@ class Watch:
         if not ahead or seen.progress > ahead[0][0] - TARGET_UNTIL:
             return state._replace(moved=0), None
         target = ahead[0][1]
-        shift = target.shift(things)
+        shift, sure = target.shift(things)
         if shift is None:
             return state._replace(moved=0), None
         state = state._replace(moved=state.moved + 1)
-        if state.moved < 2:
+        if state.moved < 2 and not sure:
             return state, None
         reason = f"the target has moved by {100 * np.linalg.norm(shift):.0f} cm since the plan"
         return state, Alarm("target_moved", reason, target.place + np.append(shift, 0.0))
@@ -180,29 +164,26 @@ class Watch:
             new = things[cKDTree(state.known).query(things, distance_upper_bound=NEW)[0] > NEW]
         at_hand = self._at_hand(seen, new)
         state = state._replace(known=np.concatenate([state.known, new[at_hand]]))
-        in_way = swept(self._ahead(seen.progress), self._contacts, new[~at_hand], self._depth(seen))
+        ahead, elsewhere = self._ahead(seen.progress), new[~at_hand]
+        in_way = swept(ahead, self._contacts, elsewhere, MARGIN).any(axis=0)
         if in_way.sum() < ENOUGH:
             return state, None
-        where = new[~at_hand][in_way].mean(axis=0)
+        where = elsewhere[in_way].mean(axis=0)
         away = np.linalg.norm(where - seen.position)
         reason = f"something has come into the way, {100 * away:.0f} cm from the tool"
         return state, Alarm("path_blocked", reason, where)
 
     def _at_hand(self, seen: Seen, points: np.ndarray) -> np.ndarray:
-        """(M,) which points the hand touches, or what it holds."""
+        """(M,) which points belong to what the hand holds, moves or has just let go."""
         local = in_tool(
             points, np.asarray(seen.position, float)[None], matrices(seen.rotation)[None]
         )[0]
+        apart = np.linalg.norm(self._contacts.places - seen.position, axis=1).min(initial=1)
+        fist = self._next(seen.progress) > self._contacts.pressing
+        if not (fist or apart < WORKING or self._contacts.carries(self._next(seen.progress))):
+            return np.zeros(len(points), bool)
         aside = np.linalg.norm(local[:, :2], axis=1) < AT_HAND
-        return aside & (local[:, 2] < max(self._depth(seen), 0.0) + AT_HAND)
-
-    def _depth(self, seen: Seen) -> float:
-        """Metres from the tool down to the underside of what the hand holds; 0 for nothing."""
-        if not self._carries(seen.progress):
-            return 0.0
-        grips = [k for k in self._contacts.grips if self._at[k] < seen.progress]
-        height = self._plan.position[grips[-1], 2] if grips else self._plan.position[0, 2]
-        return float(np.clip(height - self._table, 0.0, 0.1))
+        return aside & (local[:, 2] < self._contacts.depth(self._next(seen.progress)) + AT_HAND)
 
     def _next(self, progress: float) -> int:
         return int(min(np.searchsorted(self._at, progress, side="right"), len(self._at) - 1))
@@ -211,22 +192,3 @@ class Watch:
         """What is left of the curve, as far as it is watched."""
         rows = (self._curve.progress >= progress) & (self._curve.progress <= progress + AHEAD)
         return Curve(*(column[rows] for column in self._curve))
-
-
-def swept(curve: Curve, contacts: Contacts, points: np.ndarray, depth: float) -> np.ndarray:
-    """(M,) which points (M, 3) the hand would meet along a curve, away from contacts to come.
-
-    Args:
-      depth: metres by which what it holds reaches below the tool.
-    """
-    if not len(points) or not len(curve.position):
-        return np.zeros(len(points), bool)
-    local = in_tool(points, curve.position, curve.matrix)
-    wide = np.array([[-MARGIN], [MARGIN]])
-    below = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, depth]])
-    met = inside(local, PALM + wide)
-    opened = curve.opened[:, None]
-    met |= opened & inside(local, OPENED + wide)
-    met |= ~opened & inside(local, CLOSED + wide + below)
-    apart = np.linalg.norm(points[:, None] - contacts.places, axis=-1).min(axis=1, initial=1)
-    return met.any(axis=0) & (apart > AT_CONTACT)
