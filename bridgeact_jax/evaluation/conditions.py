@@ -21,7 +21,8 @@ Value = float | int | str
 class Condition:
     """What is evaluated; `checkpoint` is the workdir of a training run.
 
-    `planner_url` and `planner_model` are the remote planner's, `plans` is the file planner's. With
+    `planner_url`, `planner_model` and `planner_prices` (money per million tokens of questions and
+    of answers) are the remote planner's, `plans` is the file planner's. With
     `guard` a plan is judged before the arm moves and at most `asks` are asked for; with `replan`
     the way is watched, and planned anew from where the arm had to stop.
     `shuffled_guidance` gives each episode another episode's plan; `empty_cloud` shows no points.
@@ -33,6 +34,7 @@ class Condition:
     planner: str = "oracle"
     planner_url: str | None = None
     planner_model: str | None = None
+    planner_prices: tuple[float, float] | None = None
     plans: str | None = None
     guard: bool = False
     asks: int = 3
@@ -153,6 +155,10 @@ def define_flags() -> None:
         "planner_url", None, "of the remote planner, an OpenAI-compatible endpoint: http://HOST/v1"
     )
     flags.DEFINE_string("planner_model", None, "the remote planner's name there")
+    flags.DEFINE_list(
+        "planner_prices", None,
+        "its prices for a million tokens of questions and of answers, e.g. 2.5,10: adds up the cost"
+    )
     flags.DEFINE_string("plans", None, "the file planner's recorded plans")
     flags.DEFINE_bool("guard", False, "judge plans before the arm moves, and ask again")
     flags.DEFINE_integer(
@@ -184,6 +190,7 @@ def condition_of(args: flags.FlagValues) -> Condition:
         planner=args.planner,
         planner_url=args.planner_url,
         planner_model=args.planner_model,
+        planner_prices=_prices(args.planner_prices),
         plans=args.plans,
         guard=args.guard,
         asks=args.asks,
@@ -194,3 +201,16 @@ def condition_of(args: flags.FlagValues) -> Condition:
         ablation=args.ablation,
         seed=args.seed,
     )
+
+
+def _prices(words: list[str] | None) -> tuple[float, float] | None:
+    if words is None:
+        return None
+    try:
+        asked, answered = map(float, words)
+    except ValueError:
+        given = ",".join(words)
+        raise UsageError(
+            f"evaluate: --planner_prices={given}: must be two numbers, e.g. 2.5,10"
+        ) from None
+    return asked, answered

@@ -214,7 +214,12 @@ def make_planner(condition: Condition, transcript: Path | None = None) -> Planne
         return _recorded(condition.plans)
     from bridgeact_jax.planning.remote import RemotePlanner
 
-    return RemotePlanner(condition.planner_model, condition.planner_url, transcript=transcript)
+    return RemotePlanner(
+        condition.planner_model,
+        condition.planner_url,
+        transcript=transcript,
+        prices=condition.planner_prices,
+    )
 
 
 _recorded = cache(FilePlanner)

@@ -19,6 +19,7 @@ from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.episodes import act, cloud, environment, sample_key
 from bridgeact_jax.evaluation.planners import ANSWERS, TRANSCRIPTS, Consultation, make_planner
 from bridgeact_jax.evaluation.policies import ExpertPolicy, SplinePolicy
+from bridgeact_jax.evaluation.replanning import Replanner
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.sim.environment import Environment, Observation
 from bridgeact_jax.sim.follower import pad
@@ -124,8 +125,6 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
         policy = _policy(condition, *map(_padded, (job.episodes, first, observations)))
     replanner = None
     if condition.replan:
-        from bridgeact_jax.evaluation.replanning import Replanner
-
         with clock.part("planner"):
             replanner = Replanner(envs, consultations, *map(_padded, (first, observations)), look)
     active = np.arange(BATCH) < count

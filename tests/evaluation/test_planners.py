@@ -37,8 +37,9 @@ def small(monkeypatch):
 
 def remote(endpoint, **changes):
     return Condition(
-        "spline", planner="remote", planner_url=endpoint.base_url, planner_model="m", **changes
-    )
+        "spline", planner="remote", planner_url=endpoint.base_url, planner_model="m",
+        planner_prices=(1e3, 1e3), **changes
+    )  # fmt: skip
 
 
 def run(out, condition, tasks=TASKS, episodes=EPISODES):
@@ -76,7 +77,9 @@ def test_a_planner_that_speaks_is_followed_kept_and_repeated(oracle, tmp_path):
         assert "planning" not in exact["tasks"][task]
     assert (tmp_path / "c" / "episodes.jsonl").read_bytes() == before
     assert (result["planner"], result["planner_model"]) == ("remote", "m")
-    assert json.loads((tmp_path / "a" / "timing.json").read_text())["planner"]["queries"] == 8
+    cost = json.loads((tmp_path / "a" / "timing.json").read_text())["planner"]
+    tokens = cost["prompt_tokens"] + cost["completion_tokens"]
+    assert cost["queries"] == 8 and cost["cost"] == pytest.approx(tokens / 1e3)
     assert list((tmp_path / "a" / "transcripts").iterdir())
     kept = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
     assert len(kept) > 8 and not any(KEY.encode() in path.read_bytes() for path in kept)
@@ -174,6 +177,7 @@ def test_the_planners_failures_are_among_the_kinds():
         (["--planner=file", "--plans={tmp}/none"], "cannot be read"),
         (["--planner=file", "--plans=x", "--waypoint_noise=0.1"], "an error of --planner=oracle"),
         (["--planner=file", "--plans=x", "--ablation=shuffled_guidance"], "needs --planner=oracle"),
+        (["--planner=remote", "--planner_prices=2.5"], "must be two numbers"),
         (["--planner=orakel"], "did you mean 'oracle'"),
     ],
 )
