@@ -110,6 +110,16 @@ def test_every_sweep_is_drawn(axis, tmp_path):
     assert all(label in text for label in conditions)
 
 
+def test_what_the_planner_was_asked_is_shown_where_it_was_asked_more(tmp_path):
+    plain, guarded = result("plain"), result("guarded")
+    assert "Planning" not in page_of(tmp_path, [plain]).text
+    planning = {"answers": 17, "refused": {"off_object": 3}, "alarms": {"target_moved": 2}}
+    guarded["tasks"]["lift"]["planning"] = planning
+    text = " ".join(page_of(tmp_path, [plain, guarded]).text)
+    for expected in ("Planning", "17", "3 off object", "2 target moved"):
+        assert expected in text
+
+
 def test_series_are_told_apart_in_few_words():
     results = [
         result("a", policy="expert", checkpoint="w1"),

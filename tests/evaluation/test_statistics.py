@@ -93,3 +93,16 @@ def test_counts_add_up_in_any_order(episodes, random):
     shuffled = list(episodes)
     random.shuffle(shuffled)
     assert statistics.summarise(shuffled, horizons=HORIZONS, settings=SETTINGS) == result
+
+
+def test_answers_refusals_and_alarms_are_added_up_where_there_are_any():
+    told = [
+        {"answers": 2, "refused": {"leap": 1}, "alarms": {}},
+        {"answers": 3, "refused": {"leap": 1, "collision": 1}, "alarms": {"stalled": 2}},
+    ]
+    episodes = [{**episode(), "planning": one} for one in told] + [episode(task="reach")]
+    found = statistics.summarise(episodes, horizons=HORIZONS, settings=SETTINGS)["tasks"]
+    assert found["lift"]["planning"] == {
+        "answers": 5, "refused": {"collision": 1, "leap": 2}, "alarms": {"stalled": 2}
+    }  # fmt: skip
+    assert "planning" not in found["reach"]
