@@ -43,6 +43,8 @@ def main() -> None:
             marker = "o" if name.startswith("validation") else None
             axis.plot(*zip(*points, strict=True), marker=marker, ms=4, lw=1.3, label=label)
         axis.set(title=title, xlabel="step", yscale="log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}" if "mm" in title else "")
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=8)
     figure.savefig(args.out, dpi=110)

@@ -65,7 +65,7 @@ class Run:
     def __init__(self, store: pathlib.Path, workdir: pathlib.Path, steps: int):
         self._workdir = workdir
         self._line = [sys.executable, "-m", "bridgeact_jax.cli", "pretrain", f"--store={store}",
-                      f"--workdir={workdir}", f"--config.steps={steps}", *TINY]  # fmt: skip
+                      f"--workdir={workdir}", *TINY, f"--config.steps={steps}"]  # fmt: skip
 
     def start(self, seconds: float | None = None, number: int | None = None) -> tuple[int, str]:
         """Run to the end, or send signal `number` after `seconds`. (exit status, output)."""
