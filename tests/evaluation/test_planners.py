@@ -7,13 +7,14 @@ import pytest
 
 from benchmarks.oracle_endpoint import Oracle
 from bridgeact_jax import cli
-from bridgeact_jax.evaluation import planners
+from bridgeact_jax.evaluation import planners, replanning
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.evaluate import evaluate
 from bridgeact_jax.evaluation.films import can_render
 from bridgeact_jax.evaluation.rollouts import jobs_of, run_job
 from bridgeact_jax.planning.oracle import PlannerErrors
 from bridgeact_jax.planning.protocol import Unreachable
+from bridgeact_jax.planning.watch import Alarm
 from bridgeact_jax.sim.book import FAILURES
 from tests.planning.endpoint import Endpoint, asks_for_plan, fails, text_of
 
@@ -160,6 +161,36 @@ def test_the_reasons_of_a_refusal_reach_the_planner(tmp_path):
     assert planning["answers"] == 2 and sum(planning["refused"].values()) == 1
     assert sum("waypoint 1" in text for text in again) == 2
     assert "Planning" in (tmp_path / "x" / "report.html").read_text()
+
+
+@needs_graphics
+def test_a_planner_is_asked_again_on_the_way_with_a_new_picture_and_what_happened(
+    oracle, tmp_path, monkeypatch
+):
+    class Startled(replanning.Watch):
+        def step(self, state, seen):
+            return state, Alarm("path_blocked", "a cat") if seen.progress > 0.1 else None
+
+    monkeypatch.setattr(replanning, "Watch", Startled)
+    monkeypatch.setattr(replanning, "MOST", 1)
+    first = {}
+
+    def steady(messages):
+        """The same way again, wherever the tool is by now."""
+        later = "Done so far:" in text_of(messages[1])
+        if not later:
+            first[asks_for_plan(messages)] = oracle(messages)
+        return first[asks_for_plan(messages)]
+
+    with Endpoint(steady) as endpoint:
+        result = run(tmp_path / "x", remote(endpoint, replan=True), ["reach"], 1)
+        bodies = [body["messages"][1] for body in endpoint.requests]
+    (record,) = records_of(tmp_path / "x")
+    assert record["planning"]["alarms"] == {"path_blocked": 2} and record["steps"] > 5
+    assert result["tasks"]["reach"]["failures"] == {"refused": 1}  # the cat stayed
+    assert [("stopped: a cat." in text_of(body)) for body in bodies] == [False] * 2 + [True] * 2
+    pictures = [body["content"][0]["image_url"]["url"] for body in bodies]
+    assert pictures[0] == pictures[1] != pictures[2] == pictures[3]
 
 
 def test_the_planners_failures_are_among_the_kinds():
