@@ -255,9 +255,9 @@ def _of_tasks(
     names: list[str], episodes: int, form: str, size: int, seed: int, workers: int
 ) -> tuple[int, Iterator[Example | LeftOut]]:
     drawn = {names[i * (len(names) - 1) // (DRAWN - 1)] for i in range(DRAWN)}
-    jobs = [
+    jobs = [  # one task after the other: a process keeps the scenes of few
         (name, number, number == 0 and name in drawn)
-        for number in range(episodes) for name in names
+        for name in names for number in range(episodes)
     ]
     make = partial(_simulated, form, size, seed)
     return len(jobs), map_in_processes(make, jobs, workers, one_thread=True)
