@@ -230,16 +230,17 @@ def check_planner(condition: Condition) -> None:
 
     Whether an endpoint answers is found out by the first question.
     """
-    planner, policy = condition.planner, condition.policy
+    planner = condition.planner
+    used = {f"--planner={planner}": planner != "oracle", "--guard": condition.guard,
+            "--replan": condition.replan}  # fmt: skip
+    for flag in used:
+        if used[flag] and condition.policy == "cloud_only":
+            raise UsageError(f"evaluate: {flag} changes nothing: --policy=cloud_only sees no plan")
     if planner == "oracle":
         return
     for name in ("planner_url", "planner_model") if planner == "remote" else ("plans",):
         if getattr(condition, name) is None:
             raise UsageError(f"evaluate: --planner={planner} needs --{name}")
-    if policy == "cloud_only":
-        raise UsageError(
-            f"evaluate: --planner={planner} changes nothing: --policy={policy} sees no plan"
-        )
     foreign = dataclasses.replace(condition.errors, calibration=0.0)
     for axis in dataclasses.fields(EXACT):
         if getattr(foreign, axis.name) != axis.default:

@@ -209,6 +209,7 @@ def test_the_planners_failures_are_among_the_kinds():
         (["--planner=file", "--plans=x", "--waypoint_noise=0.1"], "an error of --planner=oracle"),
         (["--planner=file", "--plans=x", "--ablation=shuffled_guidance"], "needs --planner=oracle"),
         (["--planner=remote", "--planner_prices=2.5"], "must be two numbers"),
+        (["--policy=cloud_only", "--guard"], "--guard changes nothing"),
         (["--planner=orakel"], "did you mean 'oracle'"),
     ],
 )
