@@ -68,6 +68,10 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("planner_model", None, "the remote planner's model, by its endpoint's name")
     flags.DEFINE_string("planner_url", None, "the remote planner's endpoint: http://host:port/v1")
+    flags.DEFINE_list(
+        "planner_prices", None, "its prices for a million tokens of questions and of answers, "
+        "e.g. 2.5,10: adds up the cost",
+    )
     flags.DEFINE_string("plans", None, "recorded plans of --planner=file")
     flags.DEFINE_string("out", "plan.png", "the drawing; the plan is beside it, as .json")
 
@@ -181,7 +185,8 @@ def _planner(args: flags.FlagValues, env: Environment | None) -> Planner:
     if args.planner == "remote":
         if not args.planner_model or not args.planner_url:
             raise UsageError("--planner=remote needs --planner_model and --planner_url")
-        return RemotePlanner(args.planner_model, args.planner_url)
+        prices = args.planner_prices and _prices(args.planner_prices)
+        return RemotePlanner(args.planner_model, args.planner_url, prices=prices)
     if args.planner == "file":
         if not args.plans:
             raise UsageError("--planner=file needs --plans=FILE")
@@ -190,6 +195,15 @@ def _planner(args: flags.FlagValues, env: Environment | None) -> Planner:
         raise UsageError("--planner=oracle knows the truth of --task only: choose remote or file")
     errors = PlannerErrors(wrong_waypoint=args.wrong_waypoint)
     return Oracle(env, errors, args.seed, args.episode)
+
+
+def _prices(words: list[str]) -> tuple[float, float]:
+    try:
+        asked, answered = map(float, words)
+    except ValueError:
+        given = ",".join(words)
+        raise UsageError(f"--planner_prices={given}: must be two numbers, e.g. 2.5,10") from None
+    return asked, answered
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -145,15 +145,19 @@ def write_demos(
                 progress.update(discarded=discarded)
                 yield episode
 
-    features = FEATURES
-    if pictures:
-        observation = FEATURES["steps"]["observation"] | PICTURES
-        features = FEATURES | {"steps": FEATURES["steps"] | {"observation": observation}}
     write_rlds(
-        out, NAME, stream(), features, description=_DESCRIPTION, file_format=file_format,
-        overwrite=overwrite,
+        out, NAME, stream(), features(pictures=pictures), description=_DESCRIPTION,
+        file_format=file_format, overwrite=overwrite,
     )
     return discarded
+
+
+def features(*, pictures: bool) -> dict[str, Any]:
+    """The dataset's features, with or without `PICTURES`."""
+    if not pictures:
+        return FEATURES
+    observation = FEATURES["steps"]["observation"] | PICTURES
+    return FEATURES | {"steps": FEATURES["steps"] | {"observation": observation}}
 
 
 def task_names(task: str) -> list[str]:
