@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bridgeact_jax.geometry.guidance import Waypoints, is_open
-from bridgeact_jax.planning.sweep import in_tool, inside, matrices
+from bridgeact_jax.planning.sweep import DEEPEST, in_tool, inside, matrices
 from bridgeact_jax.planning.verdicts import Refusal, centimetres
 
 CLOSE_NEAR = 0.048  # metres from a thing, of a hand that closes
@@ -18,7 +18,6 @@ GOES_ON_DOWN = 0.01  # metres below where it closed, of a hand that has not take
 STEPS_DOWN, RISES = 0.035, 0.06  # metres to the next waypoint, from the one before
 INTO_THING = 0.008  # metres that a thing reaches up beside the tool, to count as gone into
 ENOUGH = 4  # points between the fingers
-DEEPEST = 0.1  # metres below the tool, of what is held
 
 
 class Contacts:

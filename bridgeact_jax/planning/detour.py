@@ -8,13 +8,22 @@ from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.planning.collisions import swept
 from bridgeact_jax.planning.contacts import Contacts
 from bridgeact_jax.planning.guard import Guard
-from bridgeact_jax.planning.sweep import curve_of, guidance_of, things_of, unpadded
+from bridgeact_jax.planning.sweep import (
+    curve_of,
+    guidance_of,
+    things_of,
+    unpadded,
+    without_held,
+)
 
-ROOM = 0.025  # metres that the hand should keep from things
+ROOM = 0.02  # metres that the hand should keep from things on its new way
 ENOUGH = 4  # points
-OVER = (0.04, 0.08, 0.12)  # metres over the highest of what stands in the way
+OVER = (0.04, 0.08)  # metres over the highest of what stands in the way
 BESIDE = (0.08, 0.12, 0.16, 0.20)  # metres to its side
-TRIED = 12  # ways at most that the guard is asked about for each blocked one
+DETOURS = 4  # blocked ways at most that are gone round
+MOST = 24  # waypoints of a plan, as many as a follower takes
+MISPLACED = ("not_finite", "workspace", "rotation", "leap")  # what no detour puts right
+NEARBY = 0.4  # metres from a way within which things matter to it
 
 
 def detour(
@@ -30,45 +39,64 @@ def detour(
 
     Returns:
       NumPy, without padding; the plan itself where nothing is in the way, and None if no way that
-      was tried is free.
+      was tried is free or if a waypoint lies where no plan should go.
     """
-    plan, things = unpadded(waypoints), things_of(cloud, guard.limits.table)
-    if not np.isfinite(np.column_stack(plan[:3])).all():
+    if any(x.kind in MISPLACED for x in guard.judge(waypoints, cloud, held=held)):
         return None
-    blocked = _blocked(plan, things, held)
-    tolerated: set[bytes] = set()
-    while legs := [leg for leg in blocked if plan.position[leg].tobytes() not in tolerated]:
-        leg = legs[0]
-        better = _around(plan, leg, blocked[leg], cloud, things, guard, held)
-        if better is None:
-            tolerated.add(plan.position[leg].tobytes())
-        else:
-            plan = better
-            blocked = _blocked(plan, things, held)
+    plan, things = unpadded(waypoints), things_of(cloud, guard.limits.table)
+    if held:
+        things = without_held(things, plan.position[0], plan.rotation[0])
+    leg = 0
+    for _ in range(DETOURS):
+        leg = _blocked(plan, things, held, after=leg)
+        if leg is None:
+            break
+        plan, leg = _around(plan, leg, things, guard, held)
     refused = any(x.kind == "collision" for x in guard.judge(plan, cloud, held=held))
     return None if refused else plan
 
 
-def _blocked(plan: Waypoints, things: np.ndarray, held: bool) -> dict[int, np.ndarray]:
-    """{leg: (n, 3) m, what is in the way to that waypoint}, in order."""
-    contacts = Contacts(plan, things, held)
+def _blocked(plan: Waypoints, things: np.ndarray, held: bool, *, after: int) -> int | None:
+    """Number of the first waypoint after number `after` to which the way is not free."""
     curve = curve_of(guidance_of(plan))
-    met = swept(curve, contacts, things, ROOM)
-    by_leg = {leg: met[curve.leg == leg].any(axis=0) for leg in range(1, plan.count)}
-    return {leg: things[met] for leg, met in by_leg.items() if met.sum() >= ENOUGH}
-
-
-def _around(plan, leg, there, cloud, things, guard, held) -> Waypoints | None:
-    """The plan with a free way to waypoint `leg`; None if there is none among those tried."""
-    before = _blocked(plan, things, held)
-    depth = Contacts(plan, things, held, guard.limits.table).depth(leg)
-    ways = [_with(plan, leg, via) for via in _ways(plan.position, leg, there, depth)]
-    free = [way for way in ways if len(_blocked(way, things, held)) < len(before)]
-    objections = {x.kind for x in guard.judge(plan, cloud, held=held)}
-    for way in sorted(free, key=_length)[:TRIED]:
-        if {x.kind for x in guard.judge(way, cloud, held=held)} <= objections:
-            return way
+    met = swept(curve, Contacts(plan, things, held), things, 0.0)
+    for leg in range(after + 1, plan.count):
+        if met[curve.leg == leg].any(axis=0).sum() >= ENOUGH:
+            return leg
     return None
+
+
+def _around(
+    plan: Waypoints, leg: int, things: np.ndarray, guard: Guard, held: bool
+) -> tuple[Waypoints, int]:
+    """The plan with the freest and then shortest way to waypoint `leg`, and its number there."""
+    low, high = np.array(guard.limits.low), np.array(guard.limits.high)
+    start, end = plan.position[leg - 1], plan.position[leg]
+    middle = (start + end) / 2
+    far = np.linalg.norm(things - middle, axis=1) > np.linalg.norm(end - start) / 2 + NEARBY
+    near = things[~far]
+    contacts = Contacts(plan, near, held, guard.limits.table)
+    curve = curve_of(guidance_of(plan))
+    there = near[swept(curve, contacts, near, 0.0)[curve.leg == leg].any(axis=0)]
+    best = (_nearness(plan, leg, leg, near, held, guard), _length(plan), plan, leg)
+    for via in _ways(plan.position, leg, there, contacts.depth(leg)):
+        if np.any((via < low) | (via > high)) or plan.count + len(via) > MOST:
+            continue
+        way, last = _with(plan, leg, via), leg + len(via)
+        found = (_nearness(way, leg, last, near, held, guard), _length(way), way, last)
+        if found[:2] < best[:2]:
+            best = found
+    return best[2:]
+
+
+def _nearness(plan, first, last, things, held, guard) -> tuple[int, int]:
+    """Points that the hand meets on the ways to waypoints `first` to `last`, or comes near to."""
+    contacts = Contacts(plan, things, held, guard.limits.table)
+    curve = curve_of(guidance_of(plan))
+    rows = (curve.leg >= first) & (curve.leg <= last)
+    curve = type(curve)(*(column[rows] for column in curve))
+    counts = (swept(curve, contacts, things, margin) for margin in (0.0, ROOM))
+    return tuple(int(met.any(axis=0).sum()) for met in counts)
 
 
 def _ways(

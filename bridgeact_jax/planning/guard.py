@@ -20,6 +20,7 @@ from bridgeact_jax.planning.sweep import (
     matrices,
     things_of,
     unpadded,
+    without_held,
 )
 from bridgeact_jax.planning.verdicts import Refusal, centimetres, coordinates
 
@@ -75,6 +76,8 @@ class Guard:
         if refusals:
             return tuple(refusals)
         things = things_of(cloud, self.limits.table)
+        if held:
+            things = without_held(things, plan.position[0], plan.rotation[0])
         contacts = Contacts(plan, things, held, self.limits.table)
         curve = curve_of(guidance_of(plan))
         refusals += contacts.refusals()

@@ -22,6 +22,8 @@ from bridgeact_jax.geometry.guidance import (
 THING_ABOVE = 0.012  # metres above the table from which on a point belongs to a thing
 CAPACITY = 24  # waypoints for which a curve is compiled, and multiples of it
 THINNEST = 0.011  # metres to either side, of what `thinner` leaves
+HELD = 0.05  # metres around the tool, and above it, of what it holds
+DEEPEST = 0.1  # metres below the tool, likewise
 _STEP = 0.02  # metres along the curve from one sample to the next
 # Corners (2, 3) of boxes around common parallel grippers (Panda's hand, 85 mm grippers): the palm,
 # and the fingers with what is between them.
@@ -126,3 +128,12 @@ def things_of(cloud: np.ndarray, table: float) -> np.ndarray:
     cloud = np.asarray(cloud, float).reshape(-1, 3)
     cloud = cloud[np.isfinite(cloud).all(axis=1)]
     return np.unique(cloud[cloud[:, 2] > table + THING_ABOVE], axis=0)
+
+
+def without_held(
+    things: np.ndarray, position: np.ndarray, rotation: np.ndarray
+) -> np.ndarray:
+    """The points (M, 3) that do not belong to what a hand at a pose holds."""
+    local = in_tool(things, position[None], matrices(rotation)[None])[0]
+    around = (np.linalg.norm(local[:, :2], axis=1) < HELD) & (local[:, 2] > -HELD)
+    return things[~(around & (local[:, 2] < DEEPEST))]

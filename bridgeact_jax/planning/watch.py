@@ -31,8 +31,8 @@ AHEAD = 0.25  # metres of the curve that are watched for what enters it
 NEW = 0.025  # metres from all that is known, of a point that is new
 MARGIN = 0.01  # metres of room that the hand should have
 ENOUGH = 6  # new points in the way
-AT_HAND = 0.07  # metres from the hand, of what it moves or has moved
-WORKING = 0.12  # metres from a contact within which an empty hand may move things
+AT_HAND, IN_HAND = 0.07, 0.045  # metres from the hand, of what it moves, and of what it carries
+WORKING = 0.12  # metres from a contact within which the hand moves things
 TARGET_UNTIL = 0.02  # metres of progress before a contact up to which its target is watched
 END = 0.01  # metres of progress before the end from which on nothing is expected
 
@@ -99,8 +99,11 @@ class Watch:
         self._contacts = Contacts(plan, self._things, held, table)
         ends = np.append(np.flatnonzero(np.diff(self._curve.leg)), len(self._curve.leg) - 1)
         self._at = self._curve.progress[ends]  # (K,) progress at which each waypoint is reached
+        # What the plan ends at is watched to the end, what it takes until the hand is there.
+        until = {int(plan.count) - 1: np.inf}
         self._targets = [
-            (self._at[k], Target(plan.position[k], self._things)) for k in self._contacts.taking
+            (k, until.get(k, self._at[k] - TARGET_UNTIL), Target(plan.position[k], self._things))
+            for k in self._contacts.taking
         ]
 
     def start(self) -> WatchState:
@@ -143,8 +146,11 @@ class Watch:
     def _target(
         self, state: WatchState, seen: Seen, things: np.ndarray
     ) -> tuple[WatchState, Alarm | None]:
-        ahead = [pair for pair in self._targets if pair[0] > seen.progress]
-        if not ahead or seen.progress > ahead[0][0] - TARGET_UNTIL:
+        k = self._next(seen.progress)
+        ahead = [
+            (until, target) for place, until, target in self._targets if place >= k
+        ]
+        if not ahead or seen.progress > ahead[0][0]:
             return state._replace(moved=0), None
         target = ahead[0][1]
         shift, sure = target.shift(things)
@@ -179,11 +185,15 @@ class Watch:
             points, np.asarray(seen.position, float)[None], matrices(seen.rotation)[None]
         )[0]
         apart = np.linalg.norm(self._contacts.places - seen.position, axis=1).min(initial=1)
-        fist = self._next(seen.progress) > self._contacts.pressing
-        if not (fist or apart < WORKING or self._contacts.carries(self._next(seen.progress))):
+        leg = self._next(seen.progress)
+        if leg > self._contacts.pressing or leg in self._contacts.along or apart < WORKING:
+            reach = AT_HAND
+        elif self._contacts.carries(leg):
+            reach = IN_HAND
+        else:
             return np.zeros(len(points), bool)
-        aside = np.linalg.norm(local[:, :2], axis=1) < AT_HAND
-        return aside & (local[:, 2] < self._contacts.depth(self._next(seen.progress)) + AT_HAND)
+        aside = np.linalg.norm(local[:, :2], axis=1) < reach
+        return aside & (local[:, 2] < self._contacts.depth(leg) + reach)
 
     def _next(self, progress: float) -> int:
         return int(min(np.searchsorted(self._at, progress, side="right"), len(self._at) - 1))
