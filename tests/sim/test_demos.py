@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from bridgeact_jax.datasets.cards import find_card
+from bridgeact_jax.datasets.rlds_reader import open_rlds
+from bridgeact_jax.datasets.rlds_writer import write_rlds
+from bridgeact_jax.datasets.views import find_camera, first_view, view_keys
 from bridgeact_jax.errors import UsageError
+from bridgeact_jax.evaluation.films import can_render
 from bridgeact_jax.sim import demos
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.tasks import HELD_OUT, TASKS
@@ -65,6 +70,37 @@ def test_workers_change_nothing(tmp_path):
         for x, y in zip(a["steps"], b["steps"], strict=True):
             np.testing.assert_array_equal(x["observation"]["cloud"], y["observation"]["cloud"])
             np.testing.assert_array_equal(x["action"], y["action"])
+
+
+@pytest.mark.skipif(can_render() is not None, reason="no graphics library")
+def test_pictures_are_those_of_a_calibrated_camera(tmp_path):
+    """The card's camera lifts the recorded depth to the table."""
+    env = Environment("reach")
+    observation = env.reset(5, 0, stream=demos.STREAM)
+    step = demos._step(env, observation, np.zeros(8), True, True)
+    metadata = {"task": "reach", "seed": 5, "episode": 0, "success": True}
+    episode = {"steps": [step, step], "episode_metadata": metadata}
+    write_rlds(tmp_path / "rlds", demos.NAME, [episode], demos.features(pictures=True))
+
+    dataset = open_rlds(tmp_path / "rlds")
+    card = find_card(dataset.name)
+    camera = find_camera(card)
+    keys = view_keys(card, camera, dataset)
+    (columns,) = dataset.episodes("train", set(keys.values()))
+    picture, depth, (fx, fy, cx, cy), pose = first_view(camera, keys, columns)
+    colours, measured, _ = env.view(demos.PICTURE_SIZE)
+    np.testing.assert_array_equal(picture, colours)
+    np.testing.assert_allclose(depth, measured, atol=0.51e-3)
+    rows, columns = np.mgrid[150:240:9, 60:180:9]  # the table before the arm, perhaps a thing on it
+    z = depth[rows, columns]
+    points = np.stack([(columns - cx) / fx * z, (rows - cy) / fy * z, z], axis=-1)
+    height = (points @ pose[:3, :3].T + pose[:3, 3])[..., 2]
+    assert np.median(np.abs(height)) < 2e-3
+
+    source = tfds.builder_from_directory(tmp_path / "rlds").as_data_source("train")
+    (first, _) = source[0]["steps"]
+    np.testing.assert_array_equal(first["observation"]["image"], colours)
+    assert first["observation"]["depth"].dtype == np.uint16
 
 
 @pytest.mark.parametrize("task", ["push_into_bay", "pick_and_place"])
