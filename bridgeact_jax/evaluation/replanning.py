@@ -11,6 +11,7 @@ from bridgeact_jax.geometry.guidance import SAMPLES_PER_SEGMENT, Waypoints, is_o
 from bridgeact_jax.planning.detour import detour
 from bridgeact_jax.planning.watch import Alarm, Seen, Watch
 from bridgeact_jax.sim.environment import Environment, Observation
+from bridgeact_jax.sim.follower import PADDED_WAYPOINTS
 
 EVERY = 2  # control steps from cloud to cloud
 MOST = 5  # re-plans of an episode
@@ -91,6 +92,8 @@ class Replanner:
 
         def around(plan: Waypoints) -> Waypoints | None:
             found = detour(plan, cloud, guard_of(env.arm.name), held=held)
+            if found is not None and int(found.count) > PADDED_WAYPOINTS:
+                found = None
             if found is None and course.alarm.kind != "path_blocked":
                 found = plan
             if found is not None:

@@ -106,15 +106,7 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
                 seen[i] = envs[i].steps, cloud(envs[i], condition, job.episodes[i][1])
         return seen[i][1]
 
-    transcript = out and out / TRANSCRIPTS / f"{job.name}.jsonl"
-    planner = cache(partial(make_planner, condition, transcript))
-    consultations = [
-        Consultation(
-            env, condition, episode, planner,
-            out and str(out / ANSWERS / f"{job.label}_{task}_{episode:05d}"),
-        )
-        for env, (task, episode) in zip(envs, job.episodes, strict=True)
-    ]  # fmt: skip
+    consultations = _consultations(job, envs, out)
     plans: list[list[tuple[int, Waypoints]]] = []
     with clock.part("planner"):
         for i, consultation in enumerate(consultations):
@@ -168,6 +160,18 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
     return Outcome(
         records, [np.array(rows).reshape(-1, 8) for rows in commands], plans, clock.seconds()
     )
+
+
+def _consultations(job: Job, envs: list[Environment], out: Path | None) -> list[Consultation]:
+    transcript = out and out / TRANSCRIPTS / f"{job.name}.jsonl"
+    planner = cache(partial(make_planner, job.condition, transcript))  # once it is needed
+    return [
+        Consultation(
+            env, job.condition, episode, planner,
+            out and str(out / ANSWERS / f"{job.label}_{task}_{episode:05d}"),
+        )
+        for env, (task, episode) in zip(envs, job.episodes, strict=True)
+    ]  # fmt: skip
 
 
 def _record(
