@@ -45,7 +45,8 @@ def swept(curve: Curve, contacts: Contacts, points: np.ndarray, margin: float) -
     met = inside(local, PALM + wide) | opened & inside(local, OPENED + wide)
     met |= ~opened & inside(local, CLOSED + wide)
     depth = np.array([contacts.depth(max(leg, 1)) for leg in curve.leg], np.float32)[:, None]
-    beside = np.abs(local[..., :2]).max(axis=-1) < HELD_HALF + margin
+    beside = np.abs(local[..., 0]) < HELD_HALF + margin
+    beside &= np.abs(local[..., 1]) < HELD_HALF + margin
     met |= beside & (local[..., 2] > 0) & (local[..., 2] < depth + margin * (depth > 0))
     apart = np.linalg.norm(points[:, None] - contacts.places, axis=-1).min(axis=1, initial=1)
     return met & (apart > AT_CONTACT)

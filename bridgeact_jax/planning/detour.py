@@ -9,6 +9,7 @@ from bridgeact_jax.planning.collisions import swept
 from bridgeact_jax.planning.contacts import Contacts
 from bridgeact_jax.planning.guard import Guard
 from bridgeact_jax.planning.sweep import (
+    Curve,
     curve_of,
     guidance_of,
     things_of,
@@ -46,6 +47,9 @@ def detour(
     plan, things = unpadded(waypoints), things_of(cloud, guard.limits.table)
     if held:
         things = without_held(things, plan.position[0], plan.rotation[0])
+    curve = curve_of(guidance_of(plan))
+    now = Curve(*(column[:1] for column in curve))
+    things = things[~swept(now, Contacts(plan, things, held), things, 0.0)[0]]
     leg = 0
     for _ in range(DETOURS):
         leg = _blocked(plan, things, held, after=leg)
@@ -94,7 +98,7 @@ def _nearness(plan, first, last, things, held, guard) -> tuple[int, int]:
     contacts = Contacts(plan, things, held, guard.limits.table)
     curve = curve_of(guidance_of(plan))
     rows = (curve.leg >= first) & (curve.leg <= last)
-    curve = type(curve)(*(column[rows] for column in curve))
+    curve = Curve(*(column[rows] for column in curve))
     counts = (swept(curve, contacts, things, margin) for margin in (0.0, ROOM))
     return tuple(int(met.any(axis=0).sum()) for met in counts)
 

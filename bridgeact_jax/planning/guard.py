@@ -145,9 +145,11 @@ class Guard:
 
 def _collisions(curve: Curve, contacts: Contacts, things: np.ndarray) -> Iterator[Refusal]:
     """The first place of the curve where the hand, or what it holds, would hit a thing."""
-    hit = np.flatnonzero(hits(curve, contacts, things).sum(axis=1) >= ENOUGH)
-    if len(hit):
-        row = hit[0]
+    met = hits(curve, contacts, things)
+    met &= ~met[0]  # what it is at now it may leave
+    rows = np.flatnonzero(met.sum(axis=1) >= ENOUGH)
+    if len(rows):
+        row = rows[0]
         yield Refusal(
             "collision",
             f"the hand hits something on the way to {_place(curve, row)}, at "

@@ -20,6 +20,7 @@ from bridgeact_jax.geometry.guidance import (
 )
 
 THING_ABOVE = 0.012  # metres above the table from which on a point belongs to a thing
+MOST_POINTS = 4096
 CAPACITY = 24  # waypoints for which a curve is compiled, and multiples of it
 THINNEST = 0.011  # metres to either side, of what `thinner` leaves
 HELD = 0.05  # metres around the tool, and above it, of what it holds
@@ -124,10 +125,14 @@ def thinner(box: np.ndarray, aside: float, above: float) -> np.ndarray:
 
 
 def things_of(cloud: np.ndarray, table: float) -> np.ndarray:
-    """The different finite points (M, 3) of a cloud that do not belong to the table."""
+    """The different finite points (M, 3) of a cloud that do not belong to the table.
+
+    Every so many of them where there are more than `MOST_POINTS`.
+    """
     cloud = np.asarray(cloud, float).reshape(-1, 3)
     cloud = cloud[np.isfinite(cloud).all(axis=1)]
-    return np.unique(cloud[cloud[:, 2] > table + THING_ABOVE], axis=0)
+    things = np.unique(cloud[cloud[:, 2] > table + THING_ABOVE], axis=0)
+    return things[:: -(-len(things) // MOST_POINTS) or 1]
 
 
 def without_held(

@@ -8,10 +8,12 @@ from bridgeact_jax.errors import UsageError
 from bridgeact_jax.geometry import rotations
 from bridgeact_jax.planning.oracle import (
     EXACT,
+    KINDS,
     PlannerErrors,
     calibration_offset,
     contact_waypoints,
     oracle_plan,
+    wrong_kind,
 )
 from bridgeact_jax.sim.cameras import camera_poses
 from bridgeact_jax.sim.environment import Environment
@@ -102,6 +104,68 @@ def test_one_waypoint_is_wrong_as_told(kind, truth):
     assert chosen == ({2} if kind == "off_object" else {1, 2, 3})
 
 
+def test_events_are_swapped_or_a_waypoint_early_or_late(truth):
+    right = truth.gripper[:4] > 0.5  # open, open, closed, closed
+    found = {
+        tuple((plan.gripper[:4] > 0.5).tolist())
+        for plan in plans(truth, KEYS[:40], wrong_waypoint="gripper_order")
+    }
+    swapped, early, late = (1, 0, 1, 1), (1, 0, 0, 0), (1, 1, 1, 0)
+    assert right.tolist() == [1, 1, 0, 0] and found == {swapped, early, late}
+
+
+def test_a_fist_is_only_swapped(truth):
+    """Closed in the air for good: closing it a waypoint later would press as well."""
+    fist = truth._replace(gripper=np.where(np.arange(len(truth.gripper)) < 1, 1.0, 0.0))
+    for plan in plans(fist, KEYS[:10], wrong_waypoint="gripper_order"):
+        assert np.all(plan.gripper[:4] == 1)
+
+
+def test_poses_in_the_camera_frame_come_back_to_the_base_frame_with_its_pose(truth):
+    (plan,) = plans(truth, KEYS[:1], wrong_waypoint="camera_frame")
+    origin, matrix = CAMERA
+    np.testing.assert_allclose(
+        plan.position[1:] @ matrix.T + origin, truth.position[1:], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        matrix @ rotations.to_matrix(plan.rotation[1:]),
+        rotations.to_matrix(truth.rotation[1:]), atol=1e-5,
+    )
+    np.testing.assert_array_equal(plan.position[0], truth.position[0])
+
+
+def test_millimetres_are_a_thousandfold_and_nothing_else(truth):
+    (plan,) = plans(truth, KEYS[:1], wrong_waypoint="millimetres")
+    np.testing.assert_allclose(plan.position[1:], 1000 * truth.position[1:], rtol=1e-6)
+    np.testing.assert_array_equal(plan.position[0], truth.position[0])
+    np.testing.assert_array_equal(plan.rotation, truth.rotation)
+
+
+def test_any_draws_all_kinds_alike_and_a_share_of_the_plans():
+    kinds = [wrong_kind(key, PlannerErrors(wrong_waypoint="any")) for key in KEYS]
+    counts = np.array([kinds.count(kind) for kind in KINDS])
+    assert counts.sum() == len(KEYS) and np.all(np.abs(counts - 50) < 4 * np.sqrt(42))
+    some = PlannerErrors(wrong_waypoint="any", wrong_share=0.2)
+    drawn = [wrong_kind(key, some) for key in KEYS]
+    assert abs(len(KEYS) - drawn.count("none") - 60) < 4 * np.sqrt(48)
+    assert all(one in (other, "none") for one, other in zip(drawn, kinds, strict=True))
+
+
+def test_another_attempt_is_drawn_anew_and_calibration_stays(truth):
+    errors = PlannerErrors(wrong_waypoint="any", wrong_share=0.5)
+    answers = [[wrong_kind(key, errors, attempt) for key in KEYS[:40]] for attempt in range(3)]
+    assert answers[0] != answers[1] != answers[2]
+    moved = [
+        oracle_plan(
+            KEYS[0], truth, PlannerErrors(calibration=0.02, waypoint_noise=noise), camera=CAMERA,
+            attempt=attempt,
+        ).position[1]
+        for noise in (0.0, 0.03) for attempt in (0, 1)
+    ]
+    np.testing.assert_array_equal(moved[0], moved[1])
+    assert np.linalg.norm(moved[2] - moved[3]) > 1e-3
+
+
 @pytest.mark.parametrize("name", list(TASKS))
 def test_contacts_are_found_in_the_plan_of_every_task(name):
     """Against what the task itself says: a step that is not in free space and does not let go."""
@@ -120,6 +184,8 @@ def test_values_without_sense_are_refused():
     for wrong in ({"waypoint_noise": -0.1}, {"calibration": float("nan")}):
         with pytest.raises(UsageError, match="0 or more"):
             PlannerErrors(**wrong)
+    with pytest.raises(UsageError, match="share from 0 to 1"):
+        PlannerErrors(wrong_share=1.5)
     with pytest.raises(UsageError, match="did you mean 'off_object'"):
         PlannerErrors(wrong_waypoint="of_object")
     assert EXACT == PlannerErrors()

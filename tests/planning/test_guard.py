@@ -88,8 +88,8 @@ def test_a_wall_in_the_way_is_a_collision_and_the_detour_is_none():
 def test_a_detour_leaves_free_plans_alone_and_finds_none_in_a_cage():
     free = plan(*lift())
     np.testing.assert_array_equal(detour(free, cloud(), GUARD).position, free.position)
-    cage = [box([X, Y + side * 0.09, 0.3], half=(0.3, 0.01, 0.3)) for side in (1, -1)]
-    cage += [box([X, Y, 0.35], half=(0.3, 0.1, 0.01))]
+    cage = [box([X, Y + side * 0.09, 0.3], half=(0.3, 0.01, 0.3), spacing=0.01) for side in (1, -1)]
+    cage += [box([X, Y, 0.35], half=(0.3, 0.1, 0.01), spacing=0.01)]
     assert detour(free, cloud(box([*SPOT, 0.02]), *cage), GUARD) is None
 
 
