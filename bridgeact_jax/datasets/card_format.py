@@ -111,16 +111,15 @@ class Cloud(Column):
 class Camera:
     """A depth camera. Keys are relative to a step; what is not known is None.
 
-    picture: column of its colour pictures, of the size of the depth pictures.
     depth: column of depth pictures, in units of `depth_scale` metres; nothing beyond `max_depth` m.
     intrinsics: fx, fy, cx, cy in pixels, or the 3x3 column `intrinsics_key`.
     T_base_camera: 16 numbers, row by row, of the camera's pose in the base, or the 4x4 row-major
       column `pose_key`, which holds what `pose` says: "T_base_camera" or "T_camera_base".
     axes: of the camera: "opencv" (z forward, y down) or "opengl" (z backward, y up).
+    picture: column of its colour pictures, as large as the depth pictures.
     """
 
     name: str
-    picture: str | None
     depth: str
     depth_scale: float | None
     intrinsics: tuple[float, float, float, float] | None
@@ -132,6 +131,7 @@ class Camera:
     max_depth: float | None
     claim: str
     note: str
+    picture: str | None = None
 
     @property
     def lacks(self) -> tuple[str, ...]:

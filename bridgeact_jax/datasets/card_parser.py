@@ -178,7 +178,6 @@ def _camera(table: Table) -> Camera:
     pose_key = table.text("pose_key", None)
     return Camera(
         name=table.filled("name"),
-        picture=table.text("picture", None),
         depth=table.text("depth"),
         depth_scale=table.positive("depth_scale", None),
         intrinsics=intrinsics,
@@ -188,6 +187,7 @@ def _camera(table: Table) -> Camera:
         pose=None if pose_key is None else table.word("pose", POSES),
         axes=table.word("axes", CAMERA_AXES, "opencv"),
         max_depth=table.positive("max_depth", None),
+        picture=table.text("picture", None),
         **table.claim(),
     )
 
