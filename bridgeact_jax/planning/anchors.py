@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from bridgeact_jax.geometry.cameras import project, unproject
+from bridgeact_jax.geometry.cameras import project
 from bridgeact_jax.geometry.guidance import Waypoints, is_open
 from bridgeact_jax.planning.lifting import lift
 from bridgeact_jax.planning.protocol import Anchor, PlanningError, View, in_camera
@@ -15,8 +15,8 @@ LOWER = 0.02  # metres that a hand goes on down after it has closed on nothing
 LEVEL = 0.01  # metres within which heights are equal
 APART = 0.03  # metres between the first and the last place of one touch
 ABOVE, BELOW, STEP = 0.06, 0.16, 0.001  # metres about the tool where its surface is looked for
-ON_SURFACE = 0.01  # metres of a point's depth from the seen one
-ASTRAY = 0.03  # metres of a lifted anchor from the surface it was put on
+EDGE = 20  # steps above an edge
+ASTRAY = 0.03  # metres of a lifted anchor from the vertical
 
 
 def places(waypoints: Waypoints) -> list[tuple[str, np.ndarray]]:
@@ -57,31 +57,16 @@ def anchors_of(
     An anchor lies where the vertical through the tool meets the surface that the view's depth
     shows, so that it lifts to a point of the thing; without depth it is the tool itself. Pixels
     are whole numbers. Reasons: "outside" the picture, "hidden" behind something, "no surface"
-    under the tool, "no depth" to lift it by, "at an edge" beyond which it lifts to another thing.
+    under the tool.
     """
     anchors, left_out = [], collections.Counter()
-    for label, point in places(waypoints):
-        point, reason = _surface(view, point) if view.depth is not None else (point, None)
-        if reason is None:
-            pixel, ahead = _pixels(view, point[None])
-            inside = ahead & _inside(view, pixel)
-            reason = None if inside[0] else "outside"
-        if reason is not None:
-            left_out[reason] += 1
-            continue
-        pixel = tuple(float(x) for x in pixel[0])
-        (seen,), _ = in_camera(view.camera, point[None], [(1.0, 0.0, 0.0, 0.0)])
-        if view.depth is not None:
-            try:
-                lifted = np.asarray(lift(view, pixel), np.float64)
-            except PlanningError:
-                left_out["no depth"] += 1
-                continue
-            if np.linalg.norm(lifted - seen) > ASTRAY:
-                left_out["at an edge"] += 1
-                continue
-            seen = lifted
-        anchors.append(Anchor(label, pixel, tuple(float(x) for x in seen)))
+    for label, tool in places(waypoints):
+        found = _itself(view, tool) if view.depth is None else _on_surface(view, tool)
+        if isinstance(found, str):
+            left_out[found] += 1
+        else:
+            pixel, point = found
+            anchors.append(Anchor(label, tuple(pixel.tolist()), tuple(point.tolist())))
     return tuple(anchors), dict(left_out)
 
 
@@ -94,26 +79,43 @@ def _touches(position: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return [("touch", low[0]), ("touch", far)]
 
 
-def _surface(view: View, tool: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """The seen point (3,) straight above or below the tool, or the reason why there is none."""
+def _itself(view: View, tool: np.ndarray) -> tuple[np.ndarray, np.ndarray] | str:
+    """The tool's pixel (2,) and its point (3,), camera frame, or why there is none."""
+    pixels, ahead = _pixels(view, tool[None])
+    if not (ahead & _inside(view, pixels))[0]:
+        return "outside"
+    return pixels[0], _in_camera(view, tool[None])[0]
+
+
+def _on_surface(view: View, tool: np.ndarray) -> tuple[np.ndarray, np.ndarray] | str:
+    """The pixel (2,) of the surface above or below the tool, and its point (3,), camera frame.
+
+    The vertical is followed down to where it passes behind what is seen. Where that is an edge,
+    such as that of a hole, a pixel a little above it that lifts to the vertical's neighbourhood
+    does. A text says why there is none.
+    """
     heights = np.arange(ABOVE, -BELOW, -STEP)
     column = tool + heights[:, None] * [0.0, 0.0, 1.0]
     pixels, ahead = _pixels(view, column)
     known = ahead & _inside(view, pixels)
     if not known[np.argmin(np.abs(heights))]:
-        return tool, "outside"
-    height, width = view.depth.shape
-    u, v = np.clip(pixels, 0, [width - 1, height - 1]).astype(int).T
+        return "outside"
+    u, v = np.clip(pixels, 0, [view.width - 1, view.height - 1]).astype(int).T
     seen = view.depth[v, u]
-    known &= seen > 0
-    free = seen - np.asarray(_project(view.camera, np.float32(column))[1])
-    inside = np.flatnonzero(known & (free <= 0))
-    if not len(inside):
-        return tool, "no surface"
-    first = inside[:1]
-    if free[first[0]] < -ON_SURFACE:
-        return tool, "hidden"
-    return np.asarray(_unproject(view.camera, pixels[first], seen[first]), np.float64)[0], None
+    points = _in_camera(view, column)
+    behind = np.flatnonzero(known & (seen > 0) & (points[:, 2] >= seen))
+    if not len(behind):
+        return "no surface"
+    for row in range(behind[0], max(behind[0] - EDGE, -1), -1):
+        if not known[row]:
+            continue
+        try:
+            lifted = np.asarray(lift(view, tuple(pixels[row].tolist())), np.float64)
+        except PlanningError:
+            continue
+        if np.linalg.norm(lifted - points[row]) <= ASTRAY:
+            return pixels[row], lifted
+    return "hidden"
 
 
 def _pixels(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,8 +125,13 @@ def _pixels(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _inside(view: View, pixels: np.ndarray) -> np.ndarray:
-    height, width = view.picture.shape[:2]
-    return np.all((pixels >= 0) & (pixels <= [width - 1, height - 1]), axis=-1)
+    return np.all((pixels >= 0) & (pixels <= [view.width - 1, view.height - 1]), axis=-1)
 
 
-_project, _unproject = jax.jit(project), jax.jit(unproject)
+def _in_camera(view: View, points: np.ndarray) -> np.ndarray:
+    """(N, 3) base-frame points in the camera's frame, float64."""
+    unturned = np.tile([1.0, 0.0, 0.0, 0.0], (len(points), 1))
+    return np.asarray(in_camera(view.camera, points, unturned)[0], np.float64)
+
+
+_project = jax.jit(project)
