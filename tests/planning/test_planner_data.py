@@ -32,9 +32,11 @@ from bridgeact_jax.planning.protocol import (
     plan_of_waypoints,
     waypoints_of,
 )
+from bridgeact_jax.planning.remote import RemotePlanner
 from bridgeact_jax.sim import demos
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.tasks import TASKS
+from tests.planning.endpoint import Endpoint, text_of
 
 HALF_STEP = 0.5e-3 * 3**0.5  # metres that rounding to millimetres moves a point by, at most
 TURN = 2 * 0.5e-3 * 4**0.5 * 1.05  # radians likewise, of a quaternion rounded to three decimals
@@ -252,6 +254,27 @@ def files_of(folder):
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+def test_a_remote_planner_asks_what_the_data_asks(rlds, tmp_path, monkeypatch):
+    """Answered by the data, it is led through the data's own conversation to the data's plan."""
+    requests = []
+
+    def noted(*about):
+        requests.append(about[3])
+        return conversation(*about)
+
+    monkeypatch.setattr(planner_data, "conversation", noted)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    write_planner_data(tmp_path / "out", rlds=rlds, episodes=1, validation_share=0.0)
+    (line,) = (tmp_path / "out" / "train.jsonl").read_text().splitlines()
+    data = json.loads(line)["messages"]
+    with Endpoint(lambda messages: data[len(messages)]["content"]) as endpoint:
+        plan = RemotePlanner("a-model", endpoint.base_url).plan(requests[0])
+    assert [len(body["messages"]) for body in endpoint.requests] == [2, 4]
+    for asked, said in zip(endpoint.requests[-1]["messages"], data, strict=False):
+        assert asked["role"] == said["role"] and text_of(asked) == text_of(said)
+    assert plan.waypoints == parse_plan(data[4]["content"]).waypoints
 
 
 @pytest.mark.parametrize("form", FORMATS)
