@@ -3,8 +3,9 @@
     JAX_PLATFORMS=cpu python benchmarks/guard.py [--episodes=20] [--arm=panda] [--sensor_noise=0.0]
 
 For each of the twelve tasks and each episode: the exact plan, the plan with 2 cm and 3 cm of noise
-on every waypoint and axis, one plan of each wrong kind, and the exact plan for the wrong object
-where the task has a twin, which geometry alone cannot tell. One JSON line per kind of plan: plans,
+on every waypoint and axis, one plan of each wrong kind, off_object with all waypoints over that
+place moved along, and the exact plan for the wrong object where the task has a twin, which geometry
+alone cannot tell. One JSON line per kind of plan: plans,
 refused, share, by which objections (the first of each plan), by task. The last line holds the
 milliseconds of a judgement.
 """
@@ -50,6 +51,15 @@ def for_twin(env: Environment, plan: Waypoints) -> Waypoints | None:
     return plan._replace(position=position, rotation=rotation) if changed else None
 
 
+def moved_along(truth: Waypoints, wrong: Waypoints) -> Waypoints:
+    """The wrong plan with the waypoints over its misplaced one as far beside as that is."""
+    by = wrong.position - truth.position
+    worst = np.argmax(np.linalg.norm(by, axis=1))
+    aside = np.linalg.norm((truth.position - truth.position[worst])[:, :2], axis=1)
+    mine = (aside < OF_THING) & (np.arange(len(aside)) > 0)
+    return truth._replace(position=truth.position + np.where(mine[:, None], by[worst], 0.0))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--episodes", type=int, default=20)
@@ -71,6 +81,7 @@ def main() -> None:
                 name: oracle_plan(key, truth, errors, camera=env.cameras[0])
                 for name, errors in PLANS.items()
             }
+            plans["off_object, moved along"] = moved_along(truth, plans["off_object"])
             plans["wrong object"] = for_twin(env, truth)
             for name, plan in plans.items():
                 if plan is None:
