@@ -9,13 +9,15 @@ from bridgeact_jax.evaluation import closed_loop
 from bridgeact_jax.evaluation.planners import Consultation, guard_of
 from bridgeact_jax.geometry.guidance import SAMPLES_PER_SEGMENT, Waypoints, is_open
 from bridgeact_jax.planning.detour import detour
-from bridgeact_jax.planning.watch import Alarm, Seen, Watch
+from bridgeact_jax.planning.watch import Seen, Watch
 from bridgeact_jax.sim.environment import Environment, Observation
 from bridgeact_jax.sim.follower import PADDED_WAYPOINTS
 
 EVERY = 2  # control steps from cloud to cloud
+STAND = 4  # control steps before planning anew, so that what moves is seen where it ends
 MOST = 5  # re-plans of an episode
 EMPTY_WIDTH = 0.05  # of a closed gripper that holds nothing, at most
+NEAR = 0.15  # metres from the tool, within which an expert follows what it sees
 STILL_ABOVE = 0.03  # metres of the tool above a grasp, to go on down to it from aside
 ARRIVED = 1e-3  # metres of progress
 
@@ -33,19 +35,25 @@ class Replanner:
         plans: list[Waypoints],
         observations: list[Observation],
         cloud_of: Callable[[int], np.ndarray],
+        *,
+        sighted: bool,
     ):
-        """`plans` and `observations` are padded to the batch; `cloud_of` casts an arm's cloud."""
+        """`plans` and `observations` are padded to the batch; `cloud_of` casts an arm's cloud.
+
+        A `sighted` policy sees the cloud about its hand: a target that has moved there is its own
+        business.
+        """
         batched = jax.tree.map(lambda *x: np.stack(x), *plans)
         width = np.array([o.gripper_width for o in observations], np.float32)
         self._state = closed_loop.start(batched, width)
         self._envs, self._consultations, self._cloud_of = envs, consultations, cloud_of
         self._courses = [_Course(plan, cloud_of(i)) for i, plan in enumerate(plans[: len(envs)])]
-        self._step = -1
+        self._step, self._sighted = -1, sighted
 
     def stops(
         self, observations: list[Observation], gripper: np.ndarray, active: Iterable[int]
-    ) -> list[int]:
-        """Once every control step, before it: the arms of `active` that have to stop.
+    ) -> dict[int, Observation]:
+        """Once every control step, before it: the arms of `active` that stand, and where.
 
         Args:
           observations: of the batch, padded.
@@ -53,7 +61,7 @@ class Replanner:
         """
         self._step += 1
         if self._step == 0:
-            return []
+            return {}
         columns = [
             np.array([getattr(o, name) for o in observations], np.float32)
             for name in ("position", "rotation", "gripper_width")
@@ -61,20 +69,30 @@ class Replanner:
         gripper = np.asarray(gripper, np.float32)
         self._state = closed_loop.track(self._state, *columns[:2], gripper, columns[2])
         progress = np.asarray(self._state.progress)
-        stopped = []
+        standing = {}
         for arm in active:
+            course = self._courses[arm]
+            if course.alarm is not None:
+                course.stood += 1
+                standing[arm] = course.stopped
+                continue
             cloud = self._cloud_of(arm) if self._step % EVERY == 0 else None
             seen = Seen(
                 observations[arm].position, observations[arm].rotation,
                 observations[arm].gripper_width, float(gripper[arm]), float(progress[arm]), cloud,
             )  # fmt: skip
-            if self._courses[arm].alarmed(seen):
-                self._consultations[arm].alarm(self._courses[arm].alarm.kind)
-                stopped.append(arm)
-        return stopped
+            if course.alarmed(seen, NEAR if self._sighted else 0.0):
+                self._consultations[arm].alarm(course.alarm.kind)
+                course.stopped, course.stood = observations[arm], 1
+                standing[arm] = course.stopped
+        return standing
+
+    def thinks(self, arm: int) -> bool:
+        """Whether an arm that stands has not stood for long enough to be given a new plan."""
+        return self._courses[arm].stood < STAND
 
     def plan(self, arm: int, observation: Observation) -> Waypoints | None:
-        """A plan from here for an arm that has stopped; None if it is to stay where it is."""
+        """A plan from here for an arm that stands; None if it is to stay where it is."""
         course, env = self._courses[arm], self._envs[arm]
         held = not env.world.gripper_open and observation.gripper_width > EMPTY_WIDTH
         held &= course.alarm.kind != "object_lost"
@@ -115,25 +133,34 @@ class Replanner:
 
 
 class _Course:
-    """The plan an arm is on; `source` says which waypoint of the whole plan each is or leads to."""
+    """The plan an arm is on, and why and where it stands, if it does.
+
+    `source` says which waypoint of the whole plan each of the plan is or leads to.
+    """
 
     def __init__(self, plan: Waypoints, cloud: np.ndarray):
-        self.alarm: Alarm | None = None
+        self.stopped: Observation | None = None
+        self.stood = 0  # control steps since
         self.source = np.arange(len(plan.position))
         self.replans, self.history = -1, []
         self.set_out(plan, cloud, held=False)
 
     def set_out(self, plan: Waypoints, cloud: np.ndarray, *, held: bool) -> None:
         """A new plan, and what is seen as it is issued."""
-        self.plan = plan
+        self.plan, self.alarm = plan, None
         self.replans += 1
         self._watch = Watch(plan, cloud, held=held)
         self._state = self._watch.start()
 
-    def alarmed(self, seen: Seen) -> bool:
-        """Whether the arm has to stop; `alarm` then says why."""
+    def alarmed(self, seen: Seen, near: float) -> bool:
+        """Whether the arm has to stop; `alarm` then says why.
+
+        A target that has moved within `near` metres of the tool is let be.
+        """
         self._state, alarm = self._watch.step(self._state, seen)
         if alarm is None or (self.replans == MOST and alarm.kind != "path_blocked"):
+            return False
+        if alarm.kind == "target_moved" and np.linalg.norm(alarm.where - seen.position) < near:
             return False
         self.alarm = alarm
         return True

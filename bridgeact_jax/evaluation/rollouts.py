@@ -118,7 +118,10 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
     replanner = None
     if condition.replan:
         with clock.part("planner"):
-            replanner = Replanner(envs, consultations, *map(_padded, (first, observations)), look)
+            replanner = Replanner(
+                envs, consultations, *map(_padded, (first, observations)), look,
+                sighted=condition.sees_clouds and not condition.blinded,
+            )  # fmt: skip
     active = np.arange(BATCH) < count
     active[:count] &= [bool(own) for own in plans]
     commands: list[list[np.ndarray]] = [[] for _ in envs]
@@ -128,15 +131,15 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
         return look(i) if active[i] and not condition.blinded else None
 
     while active.any():
-        stopped = []
+        standing: dict[int, Observation] = {}
         if replanner is not None:
             with clock.part("planner"):
-                stopped = replanner.stops(_padded(observations), gripper, np.flatnonzero(active))
+                standing = replanner.stops(_padded(observations), gripper, np.flatnonzero(active))
         with clock.part("policy"):
             position, rotation, gripper = policy.targets(_padded(observations), cloud_of)
         for i in np.flatnonzero(active):
-            if i in stopped:
-                position[i], rotation[i] = observations[i].position, observations[i].rotation
+            if i in standing:
+                position[i], rotation[i] = standing[i].position, standing[i].rotation
                 gripper[i] = envs[i].world.gripper_open
             command = np.concatenate([position[i], rotation[i], gripper[i : i + 1]])
             commands[i].append(command.astype(np.float64))
@@ -144,8 +147,8 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
                 observations[i] = act(envs[i], commands[i][-1])
             active[i] = not envs[i].done
         active &= ~policy.finished()
-        for i in stopped:
-            if not active[i]:
+        for i in standing:
+            if not active[i] or replanner.thinks(i):
                 continue
             with clock.part("planner"):
                 plan = replanner.plan(i, observations[i])

@@ -116,7 +116,7 @@ def test_a_moving_target_is_reached_only_by_planning_anew_whatever_the_batch():
         alarms = record["planning"]["alarms"]
         assert sum(alarms.values()) == len(plans) - 1 >= 1 and "target_moved" in alarms
         for step, plan in plans[1:]:
-            held, before = commands[step - 1], commands[step - 2]
+            held, before = commands[step - 1], commands[step - replanning.STAND - 1]
             assert held[7] == before[7]
             np.testing.assert_allclose(held[:3], plan.position[0], atol=0.02)
     (alone,) = outcome(condition, [2]).commands
@@ -135,7 +135,7 @@ class Nervous:
         return 0
 
     def step(self, state, seen):
-        return state + 1, Alarm(self.kind, "no reason") if state == 9 else None
+        return state + 1, Alarm(self.kind, "no reason", np.zeros(3)) if state == 9 else None
 
 
 def test_an_arm_plans_anew_a_few_times_and_then_goes_on(monkeypatch):
@@ -152,5 +152,5 @@ def test_an_arm_that_finds_no_way_stops_for_good(monkeypatch):
     monkeypatch.setattr(replanning, "detour", lambda *_, **__: None)
     found = outcome(Condition("spline", replan=True), [0], "reach")
     (record,) = found.records
-    assert record["failure_kind"] == "refused" and len(found.commands[0]) == 11
+    assert record["failure_kind"] == "refused" and len(found.commands[0]) == 10 + replanning.STAND
     assert record["planning"]["alarms"] == {"path_blocked": 1}
