@@ -3,10 +3,20 @@
 import numpy as np
 
 from bridgeact_jax.planning.contacts import Contacts
-from bridgeact_jax.planning.sweep import CLOSED, OPENED, PALM, Curve, in_tool, inside, thinner
+from bridgeact_jax.planning.sweep import (
+    CLOSED,
+    OPENED,
+    PALM,
+    WRIST,
+    Curve,
+    in_tool,
+    inside,
+    thinner,
+)
 
 SLACK, DEEP_SLACK = 0.02, 0.045  # metres by which the hand is less than it is; at contacts
 AT_CONTACT = 0.08  # metres from a contact within which fingers may touch
+OF_CONTACT = 0.045  # metres above a contact that what is touched there reaches
 HELD_HALF = 0.02  # metres to either side of the tool that what it holds reaches
 
 
@@ -25,7 +35,8 @@ def hits(curve: Curve, contacts: Contacts, things: np.ndarray) -> np.ndarray:
     palm, low_palm = thinner(PALM, SLACK, DEEP_SLACK), thinner(PALM, SLACK, SLACK)
     wide, narrow = thinner(OPENED, SLACK, SLACK), thinner(CLOSED, SLACK, SLACK)
     return (
-        inside(local, palm)
+        inside(local, thinner(WRIST, SLACK, 0.0))
+        | inside(local, palm)
         | ~touching & inside(local, low_palm)
         | free & opened & inside(local, wide)
         | free & ~opened & inside(local, narrow)
@@ -35,18 +46,21 @@ def hits(curve: Curve, contacts: Contacts, things: np.ndarray) -> np.ndarray:
 def swept(curve: Curve, contacts: Contacts, points: np.ndarray, margin: float) -> np.ndarray:
     """(S, M) which points the hand, and what it holds, comes within `margin` metres of.
 
-    Not counted are points near contacts: to come near those is wanted.
+    Not counted are points at contacts: to come near those is wanted.
     """
     if not len(points) or not len(curve.position):
         return np.zeros((len(curve.position), len(points)), bool)
     local = in_tool(points, curve.position, curve.matrix)
     wide = margin * np.array([[-1.0], [1.0]])
     opened = curve.opened[:, None]
-    met = inside(local, PALM + wide) | opened & inside(local, OPENED + wide)
+    met = inside(local, PALM + wide) | inside(local, WRIST + wide)
+    met |= opened & inside(local, OPENED + wide)
     met |= ~opened & inside(local, CLOSED + wide)
     depth = np.array([contacts.depth(max(leg, 1)) for leg in curve.leg], np.float32)[:, None]
     beside = np.abs(local[..., 0]) < HELD_HALF + margin
     beside &= np.abs(local[..., 1]) < HELD_HALF + margin
     met |= beside & (local[..., 2] > 0) & (local[..., 2] < depth + margin * (depth > 0))
-    apart = np.linalg.norm(points[:, None] - contacts.places, axis=-1).min(axis=1, initial=1)
-    return met & (apart > AT_CONTACT)
+    offset = points[:, None] - contacts.places
+    wanted = np.linalg.norm(offset, axis=-1) < AT_CONTACT
+    wanted &= offset[..., 2] < OF_CONTACT
+    return met & ~wanted.any(axis=1)

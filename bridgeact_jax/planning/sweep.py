@@ -26,8 +26,9 @@ THINNEST = 0.011  # metres to either side, of what `thinner` leaves
 HELD = 0.05  # metres around the tool, and above it, of what it holds
 DEEPEST = 0.1  # metres below the tool, likewise
 _STEP = 0.02  # metres along the curve from one sample to the next
-# Corners (2, 3) of boxes around common parallel grippers (Panda's hand, 85 mm grippers): the palm,
-# and the fingers with what is between them.
+# Corners (2, 3) of boxes around common parallel grippers (Panda's hand, 85 mm grippers): the wrist
+# that carries the palm, the palm, and the fingers with what is between them.
+WRIST = np.array([[-0.09, -0.09, -0.34], [0.09, 0.09, -0.17]])
 PALM = np.array([[-0.034, -0.102, -0.170], [0.034, 0.102, -0.045]])
 OPENED = np.array([[-0.011, -0.064, -0.060], [0.011, 0.064, 0.006]])
 CLOSED = np.array([[-0.011, -0.024, -0.060], [0.011, 0.024, 0.006]])
