@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bridgeact_jax.geometry.guidance import Waypoints
+from bridgeact_jax.geometry.guidance import Waypoints, is_open
 from bridgeact_jax.planning.collisions import swept
 from bridgeact_jax.planning.contacts import Contacts
 from bridgeact_jax.planning.guard import Guard
@@ -18,7 +18,7 @@ from bridgeact_jax.planning.sweep import (
 )
 
 ROOM = 0.02  # metres that the hand should keep from things on its new way
-ENOUGH = 4  # points
+ENOUGH, TOO_MANY = 4, 60  # points in the way to go around them, and to give up
 OVER = (0.04, 0.08)  # metres over the highest of what stands in the way
 BESIDE = (0.08, 0.12, 0.16, 0.20)  # metres to its side
 DETOURS = 4  # blocked ways at most that are gone round
@@ -40,7 +40,8 @@ def detour(
 
     Returns:
       NumPy, without padding; the plan itself where nothing is in the way, and None if no way that
-      was tried is free or if a waypoint lies where no plan should go.
+      was tried is free up to the next gripper event, if the guard still sees a collision after
+      that, or if a waypoint lies where no plan should go.
     """
     if any(x.kind in MISPLACED for x in guard.judge(waypoints, cloud, held=held)):
         return None
@@ -56,17 +57,26 @@ def detour(
         if leg is None:
             break
         plan, leg = _around(plan, leg, things, guard, held)
+    still = _blocked(plan, things, held, after=0, by=TOO_MANY)
+    events = np.flatnonzero(np.diff(is_open(plan.gripper))) + 1
+    if still is not None and still <= min(events, default=plan.count):
+        return None
     refused = any(x.kind == "collision" for x in guard.judge(plan, cloud, held=held))
     return None if refused else plan
 
 
-def _blocked(plan: Waypoints, things: np.ndarray, held: bool, *, after: int) -> int | None:
-    """Number of the first waypoint after number `after` to which the way is not free."""
-    curve = curve_of(guidance_of(plan))
-    met = swept(curve, Contacts(plan, things, held), things, 0.0)
-    for leg in range(after + 1, plan.count):
-        if met[curve.leg == leg].any(axis=0).sum() >= ENOUGH:
-            return leg
+def _blocked(
+    plan: Waypoints, things: np.ndarray, held: bool, *, after: int, by: int = ENOUGH
+) -> int | None:
+    """Number of the first waypoint after number `after` on the way to which are `by` points.
+
+    From one contact to the next the hand may push.
+    """
+    curve, contacts = curve_of(guidance_of(plan)), Contacts(plan, things, held)
+    met = swept(curve, contacts, things, 0.0)
+    for leg in np.setdiff1d(np.arange(after + 1, plan.count), contacts.along):
+        if met[curve.leg == leg].any(axis=0).sum() >= by:
+            return int(leg)
     return None
 
 
