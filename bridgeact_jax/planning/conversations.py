@@ -12,7 +12,6 @@ Paths are relative to the folder of the data.
 
 import base64
 import json
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -43,27 +42,6 @@ class Format(NamedTuple):
     @property
     def suffix(self) -> str:
         return ".json" if self.array else ".jsonl"
-
-
-class RecordFile:
-    """A file of records in one format, written one by one; `close` completes it."""
-
-    def __init__(self, path: pathlib.Path, form: str):
-        self._array, self._count = FORMATS[form].array, 0
-        self._file = path.open("w", encoding="utf-8")
-        self._file.write("[" if self._array else "")
-
-    def add(self, record: str) -> None:
-        """Append the text of a record."""
-        if self._array:
-            self._file.write((",\n" if self._count else "\n") + record)
-        else:
-            self._file.write(record + "\n")
-        self._count += 1
-
-    def close(self) -> None:
-        self._file.write("\n]\n" if self._array else "")
-        self._file.close()
 
 
 def conversation(

@@ -11,13 +11,10 @@ validation, README.md (the dataset's card), examples.png (three of them drawn) a
 planner_data.json (figures).
 """
 
-import collections
-import hashlib
 import io
 import itertools
 import json
 import os
-import pathlib
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -44,8 +41,9 @@ from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.geometry.poses import Pose
 from bridgeact_jax.planning.anchors import anchors_of
 from bridgeact_jax.planning.answers import MAX_ANCHORS, AnswerError, parse_anchors, parse_plan
-from bridgeact_jax.planning.conversations import FORMATS, RecordFile, conversation, record_text
+from bridgeact_jax.planning.conversations import FORMATS, conversation, record_text
 from bridgeact_jax.planning.data_card import Figures, card_text
+from bridgeact_jax.planning.data_files import PICTURES, Example, LeftOut, write_examples
 from bridgeact_jax.planning.protocol import (
     MAX_WAYPOINTS,
     PlanRequest,
@@ -55,7 +53,6 @@ from bridgeact_jax.planning.protocol import (
 )
 from bridgeact_jax.planning.sketch import draw_plan
 from bridgeact_jax.planning.sweep import guidance_of
-from bridgeact_jax.progress import Progress
 from bridgeact_jax.sim import demos
 from bridgeact_jax.workers import map_in_processes
 
@@ -65,7 +62,6 @@ SIZE = 480  # pixels a side of rendered pictures, as evaluation shows them to pl
 TOLERANCE = 0.01  # metres by which keyframes may miss the demonstrated path
 MOST_KEYFRAMES = 64  # of a demonstration, before they are thinned to what a plan can hold
 MARKER = "planner_data.json"
-PICTURES, EXAMPLES = "pictures", "examples.png"
 DRAWN = 3  # examples
 
 
@@ -76,32 +72,6 @@ class Demonstration(NamedTuple):
     group: str
     episode: Episode
     view: View
-
-
-class Example(NamedTuple):
-    """A demonstration as a record of the data.
-
-    waypoints: how many its plan has, the target included. miss: metres by which the curve through
-      them misses the demonstrated path, if they had to be thinned; else None.
-    hidden: {reason: number} of anchors left out.
-    drawing: (h, w, 3) uint8, the plan on its picture, if it was asked for.
-    """
-
-    name: str
-    group: str
-    record: str
-    png: bytes
-    waypoints: int
-    miss: float | None
-    hidden: dict[str, int]
-    drawing: np.ndarray | None = None
-
-
-class LeftOut(NamedTuple):
-    """A demonstration that makes no example, and why."""
-
-    group: str
-    reason: str
 
 
 class Unusable(Exception):
@@ -175,7 +145,7 @@ def write_planner_data(
         command += f" --episodes={episodes}" if episodes else ""
     command += f" --format={form} --seed={seed} --validation_share={validation_share:g}"
     with new_directory(out, marker=MARKER, overwrite=overwrite) as folder:
-        figures = _write(folder, form, examples, total, seed, validation_share)
+        figures = write_examples(folder, form, examples, total, seed, validation_share)
         if not figures.total:
             why = ", ".join(f"{reason}: {n}" for reason, n in figures.left_out.items())
             raise UserError(f"planner-data: no demonstration made a conversation ({why})")
@@ -240,12 +210,6 @@ def hindsight(episode: Episode) -> tuple[Waypoints, float | None]:
         episode.position[rows], episode.rotation[rows], episode.gripper[rows], np.int32(len(rows))
     )
     return waypoints, miss
-
-
-def is_validation(name: str, seed: int, share: float) -> bool:
-    """Whether an episode is for validation: by its name and the seed alone."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 # ---- sources ------------------------------------------------------------------------------------
@@ -327,55 +291,3 @@ def _of_rlds(
                 yield LeftOut(dataset.name, str(error))
 
     return chosen, total, examples()
-
-
-# ---- writing ------------------------------------------------------------------------------------
-
-
-def _write(
-    folder: pathlib.Path, form: str, examples: Iterator[Example | LeftOut], total: int, seed: int,
-    share: float,
-) -> Figures:
-    """Write the pictures and the two files of records."""
-    (folder / PICTURES).mkdir()
-    files = {
-        part: RecordFile(folder / f"{part}{FORMATS[form].suffix}", form)
-        for part in ("train", "validation")
-    }
-    groups, parts, left_out, hidden, lengths = (collections.Counter() for _ in range(5))
-    num_bytes, misses, drawings = 0, [], []
-    with Progress(total, "episodes", "planner-data") as progress:
-        for example in examples:
-            progress.update(left_out=sum(left_out.values()) + isinstance(example, LeftOut))
-            if isinstance(example, LeftOut):
-                left_out[example.reason] += 1
-                continue
-            part = "validation" if is_validation(example.name, seed, share) else "train"
-            (folder / PICTURES / f"{example.name}.png").write_bytes(example.png)
-            files[part].add(example.record)
-            num_bytes += len(example.png) + len(example.record.encode())
-            parts[part] += 1
-            groups[example.group] += 1
-            hidden.update(example.hidden)
-            lengths[example.waypoints] += 1
-            drawings += [] if example.drawing is None else [example.drawing]
-            misses += [] if example.miss is None else [round(example.miss, 4)]
-    for file in files.values():
-        file.close()
-    if drawings:
-        _side_by_side(drawings).save(folder / EXAMPLES, optimize=True)
-    return Figures(
-        parts["train"], parts["validation"], dict(groups), dict(left_out), dict(hidden),
-        {str(n): lengths[n] for n in sorted(lengths)}, len(misses), max(misses, default=0.0),
-        num_bytes,
-    )
-
-
-def _side_by_side(drawings: list[np.ndarray]) -> Image.Image:
-    """Drawings in a row."""
-    height = max(drawing.shape[0] for drawing in drawings)
-    padded = [
-        np.pad(drawing, ((0, height - len(drawing)), (0, 8), (0, 0)), constant_values=255)
-        for drawing in drawings
-    ]
-    return Image.fromarray(np.concatenate(padded, axis=1))

@@ -1,7 +1,7 @@
 """Scripted demonstrations in MuJoCo, written as an RLDS dataset with point clouds.
 
 With --pictures each step also holds what the planner's camera sees (colour, depth) and the camera;
-that needs a graphics library and some 40 kB a step.
+that needs a graphics library and about 33 kB a step more.
 
 The expert knows the true poses. Its motion varies as a person's would: speed, detours on long ways,
 approaches that begin beside their goal and are corrected before it. Only successes are kept.

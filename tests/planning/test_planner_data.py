@@ -24,7 +24,8 @@ from bridgeact_jax.planning import planner_data
 from bridgeact_jax.planning.anchors import anchors_of, places
 from bridgeact_jax.planning.answers import parse_anchors, parse_plan
 from bridgeact_jax.planning.conversations import FORMATS, conversation, record_text
-from bridgeact_jax.planning.planner_data import is_validation, write_planner_data
+from bridgeact_jax.planning.data_files import is_validation
+from bridgeact_jax.planning.planner_data import write_planner_data
 from bridgeact_jax.planning.protocol import (
     Anchor,
     PlanRequest,
