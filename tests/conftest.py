@@ -9,9 +9,22 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache/compiled")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Compiling is most of what tests do: cheap machine code takes them half the time.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("NPROC", "32")  # emulated devices deadlock on machines with few cores
 
+import jax
+import pytest
 from hypothesis import settings
 
 settings.register_profile("bridgeact", deadline=None, max_examples=50)
 settings.load_profile("bridgeact")
+
+
+@pytest.fixture
+def optimised():
+    """Machine code as users run it, for a test that runs longer than it compiles."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -175,6 +175,7 @@ def train(data, config, model):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_the_loop_closes_and_clouds_repair_coarse_plans():
     """A thousand steps beat the letter of a plan that is 3 cm wrong, and owe it to the cloud.
 
