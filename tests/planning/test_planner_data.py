@@ -384,13 +384,18 @@ def test_one_source_is_needed(words, capsys, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(can_render() is not None, reason="no graphics library")
-def test_demonstrations_of_tasks(tmp_path):
-    for workers in (1, 2):
+def test_demonstrations_of_tasks(tmp_path, monkeypatch):
+    """Each is what it is whichever were made before it, by the same process."""
+
+    def last_first(function, jobs, workers, **_):
+        return reversed([function(job) for job in reversed(jobs)])
+
+    for name in ("in order", "last first"):
         write_planner_data(
-            tmp_path / str(workers), tasks="reach,lift", episodes=1, form="qwen", size=64,
-            workers=workers,
+            tmp_path / name, tasks="reach,lift", episodes=1, form="qwen", size=64, workers=1
         )
-    one, two = (files_of(tmp_path / str(workers)) for workers in (1, 2))
+        monkeypatch.setattr(planner_data, "map_in_processes", last_first)
+    one, two = (files_of(tmp_path / name) for name in ("in order", "last first"))
     assert one == two
     assert {"pictures/reach_00000.png", "pictures/lift_00000.png"} <= one.keys()
     assert json.loads(one["planner_data.json"])["groups"] == {"reach": 1, "lift": 1}
