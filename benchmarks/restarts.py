@@ -32,7 +32,7 @@ TINY = [
     "--config=configs/demo.py:pretrain", f"--config.checkpoint_every={CHECKPOINT_EVERY}",
     "--config.log_every=1", "--config.batch_size=16", "--config.model.widths=(8,)",
     "--config.model.horizon=2", "--config.model.condition=16", "--config.model.points=16",
-    "--config.model.point_width=16", "--config.model.keypoints=2", "--config.data.history=4",
+    "--config.model.point_widths=(8,16)", "--config.model.keypoints=2", "--config.data.history=4",
     "--config.data.waypoints=5", "--config.optimizer.warmup_steps=1",
 ]  # fmt: skip
 ROOT = pathlib.Path(__file__).resolve().parents[1]

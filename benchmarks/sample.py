@@ -26,7 +26,7 @@ from bridgeact_jax.models.action_expert import (
 from bridgeact_jax.models.normalizer import identity
 from bridgeact_jax.training.config import SIZES
 
-PEER = {"widths": (128, 256, 384), "condition": 256, "point_width": 256, "horizon": 16}
+PEER = {"widths": (128, 256, 384), "condition": 256, "point_widths": (64, 128, 256), "horizon": 16}
 SETTINGS = {**SIZES, "peer": {**PEER, "points": 1024}, "frames": {**PEER, "points": 2048}}
 STEPS = 10
 

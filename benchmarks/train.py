@@ -5,8 +5,8 @@
 The whole step is timed as training runs it: batches from the stream, transfer, noise, guidance,
 projection, crop, gradient, update and EMA. Settings (batch 128, horizon 16 but for the last):
 
-    peer      the layer widths of 3D Diffusion Policy "simple": points 128, 128, 256 (there 64, 128,
-              256), U-Net 128, 256, 384; one cloud of 1024 points a sample
+    peer      the layer widths of 3D Diffusion Policy "simple": points 64, 128, 256, U-Net 128, 256,
+              384; one cloud of 1024 points a sample
     frames    the same with 2048 points: as many a sample as its two frames of 1024
     sized     as frames, with the U-Net widened to its 7.4M parameters
     fast      a crop of 128 points around the hand instead, as in the shipped configurations
@@ -44,7 +44,7 @@ from bridgeact_jax.training.data import open_data
 from bridgeact_jax.training.mesh import batch_sharding, make_mesh, state_sharding, to_devices
 from bridgeact_jax.training.state import initial_state, state_shapes
 
-PEER = {"widths": (128, 256, 384), "condition": 256, "point_width": 256, "horizon": 16}
+PEER = {"widths": (128, 256, 384), "condition": 256, "point_widths": (64, 128, 256), "horizon": 16}
 SETTINGS = {
     "peer": {**PEER, "points": 1024},
     "frames": {**PEER, "points": 2048},

@@ -22,7 +22,7 @@ class ExpertConfig:
     horizon: int = 8
     widths: tuple[int, ...] = (64, 128)
     condition: int = 128
-    point_width: int = 128
+    point_widths: tuple[int, ...] = (64, 64, 128)
     keypoints: int = 16
     points: int = 128
     crop_radius: float = 0.3
@@ -57,7 +57,7 @@ class ActionExpert(nn.Module):
         self.proprio = mlp("proprio")
         self.guidance = mlp("guidance")
         self.time = mlp("time")
-        self.pointnet = PointNet(config.point_width, config.keypoints, dtype)
+        self.pointnet = PointNet(config.point_widths, config.keypoints, dtype)
         self.cloud = mlp("cloud")
         self.cloud_skip = nn.Dense(config.condition, dtype=dtype)
         self.cloud_gate = self.param("cloud_gate", nn.initializers.zeros, (config.condition,))

@@ -14,9 +14,9 @@ from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.models.action_expert import ExpertConfig
 
 SIZES = {  # 0.6, 6.3 and 87 million parameters
-    "S": {"widths": (64, 128), "condition": 128, "point_width": 128},
-    "B": {"widths": (256, 512), "condition": 256, "point_width": 256},
-    "L": {"widths": (512, 1024, 2048), "condition": 512, "point_width": 512},
+    "S": {"widths": (64, 128), "condition": 128, "point_widths": (64, 64, 128)},
+    "B": {"widths": (256, 512), "condition": 256, "point_widths": (128, 128, 256)},
+    "L": {"widths": (512, 1024, 2048), "condition": 512, "point_widths": (256, 256, 512)},
 }
 
 

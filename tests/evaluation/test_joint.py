@@ -188,7 +188,8 @@ def test_the_loop_closes_and_clouds_repair_coarse_plans():
     config.optimizer.learning_rate = 3e-3
     config.use_cloud = True
     config.data.history = 64
-    config.model.points = config.model.condition = config.model.point_width = 96
+    config.model.points = config.model.condition = 96
+    config.model.point_widths = (48, 48, 96)
     config.model.widths = (32, 64)
     model = expert_config(config)
     trained = train(toy.demonstrations(150, seed=0), config, model)

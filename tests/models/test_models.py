@@ -26,10 +26,10 @@ from bridgeact_jax.models.observation import (
     action_chunk,
     observe,
 )
-from bridgeact_jax.models.pointnet import PointNet
+from bridgeact_jax.models.pointnet import PointNet, largest
 
 CONFIG = ExpertConfig(
-    horizon=8, widths=(16, 32), condition=32, point_width=32, keypoints=4, points=24
+    horizon=8, widths=(16, 32), condition=32, point_widths=(16, 32), keypoints=4, points=24
 )
 
 
@@ -67,7 +67,7 @@ def test_shifted_matmul_is_a_convolution():
 
 
 def test_pointnet_ignores_order_and_masked_points_and_an_empty_cloud_is_zero():
-    net = PointNet(32, 4, jnp.float32)
+    net = PointNet((16, 32), 4, jnp.float32)
     rng = np.random.default_rng(1)
     points = rng.normal(size=(2, 10, 3)).astype(np.float32)
     mask = np.arange(10) < 7
@@ -84,9 +84,20 @@ def test_pointnet_ignores_order_and_masked_points_and_an_empty_cloud_is_zero():
     np.testing.assert_array_equal(net.apply(variables, points, np.zeros_like(mask), context), 0)
 
 
+def test_the_largest_and_its_gradient_are_those_of_max_even_where_several_are_equal():
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (4, 7, 5)), jnp.float32)
+    weight = jnp.arange(20.0).reshape(4, 5)
+    values, gradients = zip(
+        *(jax.value_and_grad(lambda x, f=f: jnp.sum(weight * f(x)))(x)
+          for f in (largest, lambda x: jnp.max(x, axis=1))), strict=True,
+    )  # fmt: skip
+    assert values[0] == values[1]
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-6)
+
+
 def test_keypoints_are_means_of_the_points():
     """Shifting a cloud that the weights cannot tell apart shifts the keypoints: they are places."""
-    net = PointNet(32, 4, jnp.float32)
+    net = PointNet((16, 32), 4, jnp.float32)
     points = np.tile(np.array([0.3, -0.2, 0.7], np.float32), (1, 10, 1))
     mask, context = np.ones((1, 10), bool), jnp.zeros((1, 6))
     variables = net.init(jax.random.key(0), points, mask, context)

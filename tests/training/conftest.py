@@ -17,7 +17,7 @@ from bridgeact_jax.datasets.store import StoreWriter
 TINY = (
     "--config.batch_size=16", "--config.log_every=2", "--config.checkpoint_every=2",
     "--config.model.widths=(8,16)", "--config.model.condition=16", "--config.model.points=16",
-    "--config.model.point_width=16", "--config.model.keypoints=2", "--config.data.history=16",
+    "--config.model.point_widths=(8,16)", "--config.model.keypoints=2", "--config.data.history=16",
     "--config.optimizer.warmup_steps=1",
 )  # fmt: skip
 

@@ -23,8 +23,8 @@ STEPS = 12
 SMALL = (
     f"--config.steps={STEPS}", "--config.batch_size=16", "--config.log_every=1",
     "--config.checkpoint_every=2", "--config.model.widths=(8,)", "--config.model.horizon=2",
-    "--config.model.condition=128", "--config.model.points=16", "--config.model.point_width=16",
-    "--config.model.keypoints=2", "--config.data.history=4", "--config.data.waypoints=5",
+    "--config.model.condition=128", "--config.model.points=16", "--config.model.keypoints=2",
+    "--config.model.point_widths=(8,16)", "--config.data.history=4", "--config.data.waypoints=5",
     "--config.optimizer.warmup_steps=1",
 )  # fmt: skip
 ENDS_WITHIN = 120  # seconds, of a process whose peer was killed; 30 of them are JAX's patience

@@ -33,7 +33,7 @@ def learn():
     """windows -> (figures, gradient of the outputs' bias (10,), example)."""
     config = base_config()
     config.model.widths, config.model.condition = (8, 16), 16
-    config.model.points, config.model.point_width, config.model.keypoints = 16, 16, 2
+    config.model.points, config.model.point_widths, config.model.keypoints = 16, (8, 16), 2
     model = expert_config(config)
     params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
     params = jax.tree.map(lambda x: x + 0.01, params)  # the last layer starts at zero

@@ -72,7 +72,7 @@ def test_losses_are_means_over_all_and_over_each_dataset():
 def test_the_position_error_is_that_of_sampled_chunks():
     config = base_config()
     config.model.widths, config.model.condition = (8, 16), 16
-    config.model.points, config.model.point_width, config.model.keypoints = 16, 16, 2
+    config.model.points, config.model.point_widths, config.model.keypoints = 16, (8, 16), 2
     model = expert_config(config)
     sampler = mixed([random_trajectories(0, (40, 30))], [1.0], horizon=8, waypoints=12)
     windows = sampler.gather(sampler.rows(0, 0, 3))
