@@ -6,6 +6,7 @@ from absl import flags
 
 from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.planning.oracle import EXACT, PlannerErrors
+from bridgeact_jax.planning.remote import prices_of
 from bridgeact_jax.sim.arms import ARMS, find_arm
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
 
@@ -190,7 +191,7 @@ def condition_of(args: flags.FlagValues) -> Condition:
         planner=args.planner,
         planner_url=args.planner_url,
         planner_model=args.planner_model,
-        planner_prices=_prices(args.planner_prices),
+        planner_prices=prices_of(args.planner_prices),
         plans=args.plans,
         guard=args.guard,
         asks=args.asks,
@@ -201,16 +202,3 @@ def condition_of(args: flags.FlagValues) -> Condition:
         ablation=args.ablation,
         seed=args.seed,
     )
-
-
-def _prices(words: list[str] | None) -> tuple[float, float] | None:
-    if words is None:
-        return None
-    try:
-        asked, answered = map(float, words)
-    except ValueError:
-        given = ",".join(words)
-        raise UsageError(
-            f"evaluate: --planner_prices={given}: must be two numbers, e.g. 2.5,10"
-        ) from None
-    return asked, answered

@@ -9,7 +9,7 @@ from bridgeact_jax.planning.protocol import Anchor, PlanningError, View
 
 PATCH = 3  # pixels to each side of an anchor that its depth is taken from
 GAP = 0.02  # of the depth, between two pixels that lie on two surfaces
-FEWEST = 3  # pixels that make a surface, unless there are no more
+FEWEST = 3  # pixels that make a surface, or as many as the largest has where none has so many
 
 Estimate = Callable[[np.ndarray], np.ndarray]  # picture (H, W, 3) uint8 -> depth (H, W) metres
 
@@ -20,9 +20,9 @@ def lift(
     """The point that a pixel shows, (3,) metres, camera frame.
 
     The depths measured in a patch of 7 x 7 pixels are parted into surfaces where, sorted, one is
-    farther than the one before by more than `GAP` of it. The nearest surface counts, since an
-    anchor is meant for a thing and not for what is behind it: its median, never a mean across an
-    edge.
+    farther than the one before by more than `GAP` of it. The nearest of `FEWEST` pixels counts, or
+    of as many as the largest has where none has so many, since an anchor is meant for a thing and
+    not for what is behind it: its median, never one across an edge.
 
     Args:
       pixel: (u, v); (0, 0) is the centre of the top left pixel.
@@ -48,7 +48,8 @@ def lift(
             f"of {view.width} x {view.height}: choose a pixel on a solid surface"
         )
     surfaces = np.split(measured, np.flatnonzero(measured[1:] > (1 + GAP) * measured[:-1]) + 1)
-    z = np.median(next((one for one in surfaces if len(one) >= FEWEST), measured))
+    enough = min(FEWEST, max(map(len, surfaces)))
+    z = np.median(next(one for one in surfaces if len(one) >= enough))
     camera = view.camera
     x, y = (u - float(camera.cx)) / float(camera.fx), (v - float(camera.cy)) / float(camera.fy)
     return z * np.array([x, y, 1.0])

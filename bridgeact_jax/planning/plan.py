@@ -7,7 +7,8 @@ base, row by row (x right, y down, z forward; metres). The state is JSON too: po
 rotation, w x y z, of the tool in the base, and gripper, 1 = open. A depth picture is a 16-bit PNG
 in millimetres or an .npy array in metres, 0 where nothing was measured, of the picture's size.
 
---out=NAME.png shows the picture with the plan drawn on it; NAME.json holds the plan.
+--out=NAME.png shows the picture with the plan drawn on it; NAME.json holds the plan, which
+--planner=file --plans=NAME.json repeats for the same picture, instruction and state.
 """
 
 import io
@@ -34,12 +35,11 @@ from bridgeact_jax.planning.protocol import (
     plan_of_waypoints,
     waypoints_of,
 )
-from bridgeact_jax.planning.recorded import FilePlanner
-from bridgeact_jax.planning.remote import RemotePlanner
+from bridgeact_jax.planning.recorded import FilePlanner, line
+from bridgeact_jax.planning.remote import RemotePlanner, prices_of
 from bridgeact_jax.planning.request_files import read_request
 from bridgeact_jax.planning.sketch import draw_plan
 from bridgeact_jax.planning.sweep import guidance_of
-from bridgeact_jax.planning.wire import plan_to_json
 from bridgeact_jax.sim import kinematics
 from bridgeact_jax.sim.environment import SAFE_HIGH, SAFE_LOW, Environment
 
@@ -97,7 +97,14 @@ def main(argv: list[str]) -> None:
         request = read_request(
             args.picture, args.camera, args.instruction, args.state, args.depth
         )
-    plan = _planner(args, env).plan(request)
+    planner = _planner(args, env)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out={out}: {out.parent} cannot be made a folder: {error.strerror}"
+        ) from None
+    plan = planner.plan(request)
     waypoints = waypoints_of(plan, request)
     refusals = None if env is None else judge(env, waypoints)
     print(describe(plan, waypoints, request.instruction, refusals))
@@ -185,7 +192,7 @@ def _planner(args: flags.FlagValues, env: Environment | None) -> Planner:
     if args.planner == "remote":
         if not args.planner_model or not args.planner_url:
             raise UsageError("--planner=remote needs --planner_model and --planner_url")
-        prices = args.planner_prices and _prices(args.planner_prices)
+        prices = prices_of(args.planner_prices)
         return RemotePlanner(args.planner_model, args.planner_url, prices=prices)
     if args.planner == "file":
         if not args.plans:
@@ -197,15 +204,6 @@ def _planner(args: flags.FlagValues, env: Environment | None) -> Planner:
     return Oracle(env, errors, args.seed, args.episode)
 
 
-def _prices(words: list[str]) -> tuple[float, float]:
-    try:
-        asked, answered = map(float, words)
-    except ValueError:
-        given = ",".join(words)
-        raise UsageError(f"--planner_prices={given}: must be two numbers, e.g. 2.5,10") from None
-    return asked, answered
-
-
 def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:7.3f}" for value in values)
 
@@ -214,12 +212,11 @@ def _write(
     out: pathlib.Path, drawing: np.ndarray, plan: Plan, waypoints: Waypoints,
     request: PlanRequest, refusals: Sequence[Refusal] | None,
 ) -> list[pathlib.Path]:
-    """Write the drawing and the plan; returns their paths."""
+    """Write the drawing, and the plan as a file of plans with one line; returns their paths."""
     encoded = io.BytesIO()
     Image.fromarray(drawing).save(encoded, "PNG")
     record = {
-        "instruction": request.instruction,
-        "plan": plan_to_json(plan),
+        **json.loads(line(request, plan)),
         "base_frame": {
             name: np.round(getattr(waypoints, name), 6).tolist()
             for name in ("position", "rotation", "gripper")
@@ -229,7 +226,7 @@ def _write(
         ],
     }
     paths = [out, out.with_suffix(".json")]
-    contents = [encoded.getvalue(), (json.dumps(record, indent=1) + "\n").encode()]
+    contents = [encoded.getvalue(), (json.dumps(record) + "\n").encode()]
     for path, content in zip(paths, contents, strict=True):
         partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
         try:

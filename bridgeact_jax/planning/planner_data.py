@@ -140,7 +140,8 @@ def write_planner_data(
         total, examples = _of_tasks(names, episodes or EPISODES, form, size, seed, workers)
     else:
         source, total, examples = _of_rlds(rlds, card, camera, split, episodes, form)
-        command = f"--rlds=RLDS --card={source.name} --split={split}"
+        named = source.name if card is None or card in card_paths() else "CARD"
+        command = f"--rlds=RLDS --card={named} --split={split}"
         command += f" --camera={camera}" if camera else ""
         command += f" --episodes={episodes}" if episodes else ""
     command += f" --format={form} --seed={seed} --validation_share={validation_share:g}"
@@ -168,7 +169,9 @@ def example_of(demonstration: Demonstration, form: str, *, draw: bool = False) -
     anchors, hidden = anchors_of(waypoints, view)
     if not anchors:
         raise Unusable("no anchor is seen")
-    anchors = anchors[:MAX_ANCHORS]
+    if len(anchors) > MAX_ANCHORS:
+        hidden = {**hidden, f"more than {MAX_ANCHORS}": len(anchors) - MAX_ANCHORS}
+        anchors = anchors[:MAX_ANCHORS]
     request = PlanRequest(
         (view,), episode.instruction, waypoints.position[0], waypoints.rotation[0],
         float(waypoints.gripper[0]),

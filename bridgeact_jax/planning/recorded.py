@@ -11,7 +11,7 @@ import os
 
 from bridgeact_jax.errors import UserError, nearest
 from bridgeact_jax.planning import lines
-from bridgeact_jax.planning.protocol import Plan, Planner, PlanningError, PlanRequest
+from bridgeact_jax.planning.protocol import Plan, PlanningError, PlanRequest
 from bridgeact_jax.planning.schemas import SCHEMA_VERSION
 from bridgeact_jax.planning.wire import plan_from_json, plan_to_json, request_to_json
 
@@ -63,21 +63,4 @@ class FilePlanner:
                 f"{self._path} has {len(self._plans)} plans but none for '{name}' "
                 f"('{request.instruction}'): {nearest(name, self._plans)}"
             )
-        return self._plans[name]
-
-
-class Recorder:
-    """Asks another planner only what a file of plans does not have, and adds the answers to it."""
-
-    def __init__(self, planner: Planner, path: str | os.PathLike):
-        self._planner, self._path = planner, path
-        self._plans = read_plans(path) if os.path.exists(path) else {}
-
-    def plan(self, request: PlanRequest) -> Plan:
-        """As the other planner's."""
-        name = request_name(request)
-        if name not in self._plans:
-            plan = self._planner.plan(request)
-            lines.append(self._path, line(request, plan))
-            self._plans[name] = plan
         return self._plans[name]

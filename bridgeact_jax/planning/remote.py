@@ -3,11 +3,12 @@
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -74,11 +75,15 @@ class RemotePlanner:
     ):
         import openai  # takes a second
 
-        address = urllib.parse.urlsplit(base_url)
-        if address.scheme not in ("http", "https") or not address.hostname or address.username:
+        try:
+            address = urllib.parse.urlsplit(base_url)
+            right = address.scheme in ("http", "https") and address.hostname and address.port != 0
+        except ValueError:  # a bracket without its end, a port that is no number
+            right = False
+        if not right or "@" in address.netloc or address.query:
             raise UsageError(
-                "a planner's URL must be http://HOST:PORT/v1 or alike, without a name or password "
-                f"(the key is read from {api_key_variable})"
+                "a planner's URL must be http://HOST:PORT/v1 or alike, without a name, a password "
+                f"or a query (the key is read from {api_key_variable})"
             )
         self._key = os.environ.get(api_key_variable, "").strip() or NO_KEY
         if not self._key.isascii() or any(letter.isspace() for letter in self._key):
@@ -142,7 +147,7 @@ class RemotePlanner:
                 text, reason = self._complete(messages, question, schema, usage, exchange)
                 return text, parse(text)
             except AnswerError as error:
-                complaint = str(error)
+                complaint = self._blanked(str(error))
                 if reason == "length":
                     complaint = "Your answer was cut off: answer in few words, with the JSON."
                 exchange["complaint"] = complaint
@@ -179,6 +184,7 @@ class RemotePlanner:
         choice = response.choices[0] if response.choices else None
         message = choice and choice.message
         text = message.content if message and isinstance(message.content, str) else ""
+        text = self._blanked(text)
         reason = (choice and choice.finish_reason) or ""
         exchange.update(answer=text, finish_reason=reason)
         refusal = getattr(message, "refusal", None)
@@ -257,18 +263,34 @@ class RemotePlanner:
 
     def _clean(self, text: str) -> str:
         """One short line without the key."""
-        text = " ".join(text.split())
+        return " ".join(self._blanked(text).split())[:LONGEST_MESSAGE]
+
+    def _blanked(self, text: str) -> str:
+        """The text without the key and without halves of surrogate pairs, which UTF-8 has not."""
+        text = text.encode("utf-8", "replace").decode()
         if len(self._key) >= SHORTEST_SECRET:
-            text = text.replace(self._key, "[key]")
-        return text[:LONGEST_MESSAGE]
+            for form in (self._key, json.dumps(self._key)[1:-1]):
+                text = text.replace(form, "[key]")
+        return text
 
     def _keep(self, exchange: dict[str, Any]) -> None:
         if self._transcript is None:
             return
-        line = json.dumps(exchange)
-        if len(self._key) >= SHORTEST_SECRET:
-            line = line.replace(json.dumps(self._key)[1:-1], "[key]")
-        lines.append(self._transcript, line)
+        lines.append(self._transcript, self._blanked(json.dumps(exchange)))
+
+
+def prices_of(words: Sequence[str] | None) -> tuple[float, float] | None:
+    """The two numbers of --planner_prices, None where it is not given. Raises UsageError."""
+    if words is None:
+        return None
+    try:
+        asked, answered = map(float, words)
+        if min(asked, answered) >= 0 and math.isfinite(asked + answered):
+            return asked, answered
+    except ValueError:
+        pass
+    given = ",".join(words)
+    raise UsageError(f"--planner_prices={given}: must be two numbers from 0 up, e.g. 2.5,10")
 
 
 def _without_pictures(message: Message) -> Message:

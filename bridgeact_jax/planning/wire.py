@@ -1,19 +1,16 @@
-"""Requests and plans as JSON.
+"""Plans as JSON and back, and requests as JSON, by which they are named.
 
-Pictures are PNG and depth is 16-bit PNG in millimetres, both in base64. The schema of a plan is
-`schemas.PLAN`; what is read has been checked.
+The schema of a plan is `schemas.PLAN`; what is read has been checked. Pictures are PNG and depth is
+16-bit PNG in millimetres, both in base64.
 """
 
 import base64
-import binascii
 import io
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bridgeact_jax.geometry.cameras import Camera
-from bridgeact_jax.geometry.poses import Pose
 from bridgeact_jax.planning.protocol import (
     Anchor,
     Plan,
@@ -21,7 +18,6 @@ from bridgeact_jax.planning.protocol import (
     PlanningError,
     PlanRequest,
     View,
-    unit_quaternion,
 )
 from bridgeact_jax.planning.schemas import SCHEMA_VERSION
 
@@ -48,7 +44,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 def plan_from_json(value: Any) -> Plan:
     """The plan of `plan_to_json`. Raises PlanningError for anything else."""
-    with _Explained("plan", value):
+    with _Explained(value):
         return Plan(
             tuple(map(_pose_from_json, value["waypoints"])),
             _pose_from_json(value["target"]),
@@ -74,30 +70,14 @@ def request_to_json(request: PlanRequest) -> dict[str, Any]:
     }
 
 
-def request_from_json(value: Any) -> PlanRequest:
-    """The request of `request_to_json`. Raises PlanningError for anything else."""
-    with _Explained("request", value):
-        return PlanRequest(
-            tuple(map(_view_from_json, value["views"])),
-            value["instruction"],
-            value["position"],
-            value["rotation"],
-            value["gripper"],
-            tuple(map(str, value["refused"])),
-            tuple(map(str, value["history"])),
-            str(value["key"]),
-        )
-
-
 class _Explained:
-    """Raises PlanningError for JSON that is no plan or request of this schema."""
+    """Raises PlanningError for JSON that is no plan of this schema."""
 
-    def __init__(self, kind: str, value: Any):
-        self._kind = kind
+    def __init__(self, value: Any):
         version = value.get("schema_version") if isinstance(value, dict) else None
         if version != SCHEMA_VERSION:
             raise PlanningError(
-                f"a {kind} of schema version {version!r}: this program reads {SCHEMA_VERSION}"
+                f"a plan of schema version {version!r}: this program reads {SCHEMA_VERSION}"
             )
 
     def __enter__(self) -> None:
@@ -105,9 +85,9 @@ class _Explained:
 
     def __exit__(self, kind, error, trace) -> None:
         if isinstance(error, KeyError):
-            raise PlanningError(f"a {self._kind} has no field {error}") from None
+            raise PlanningError(f"a plan has no field {error}") from None
         if isinstance(error, _MALFORMED):
-            raise PlanningError(f"a {self._kind} has a malformed field: {error}") from None
+            raise PlanningError(f"a plan has a malformed field: {error}") from None
 
 
 def _pose_to_json(pose: PlannedPose) -> dict[str, Any]:
@@ -147,27 +127,7 @@ def _view_to_json(view: View) -> dict[str, Any]:
     }
 
 
-def _view_from_json(row: dict[str, Any]) -> View:
-    given, depth = row["camera"], row["depth"]
-    numbers = [float(given[name]) for name in _INTRINSICS]
-    position = np.array(given["position"], float)
-    if position.shape != (3,) or not np.isfinite([*position, *numbers]).all():
-        raise ValueError("a camera's position or intrinsics")
-    rotation = unit_quaternion("a camera's rotation", given["rotation"])
-    camera = Camera(Pose(position, np.array(rotation)), *numbers)
-    if depth is not None:
-        depth = _image(depth).astype(np.float32) / 1000
-    return View(_image(row["picture"]), camera, depth)
-
-
 def _png(picture: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "png")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _image(text: str) -> np.ndarray:
-    try:
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(text, validate=True))))
-    except (OSError, binascii.Error) as error:
-        raise ValueError(f"not a PNG picture ({error})") from None

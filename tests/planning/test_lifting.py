@@ -78,6 +78,17 @@ def test_a_flying_pixel_is_no_surface(view):
 
 
 @pytest.mark.parametrize(
+    ("measured", "expected"),
+    [((0.62, 0.62, 0.80, 0.80), 0.62), ((0.62, 0.80, 0.80), 0.80), ((0.62, 0.80), 0.62)],
+)
+def test_among_holes_the_largest_surfaces_count(view, measured, expected):
+    """Surfaces of fewer pixels than make one: never a depth between them."""
+    depth = np.zeros((HEIGHT, WIDTH))
+    depth[20, 28 : 28 + len(measured)] = measured
+    assert lift(scene(view, depth), (30, 20))[2] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
     "pixel", [(-1, 3), (WIDTH, 3), (3, HEIGHT), (3, -0.6), (480, 600), (np.nan, 3)]
 )
 def test_outside_the_picture(view, pixel):

@@ -124,7 +124,8 @@ def test_a_state_that_is_none(change, message, files):
 
 
 def test_a_recorded_plan_is_printed_and_drawn(files, plan, tmp_path, capsys):
-    plans, out = tmp_path / "plans.jsonl", tmp_path / "drawn.png"
+    """What is written is itself a file of plans."""
+    plans, out = tmp_path / "plans.jsonl", tmp_path / "new" / "folder" / "drawn.png"
     plans.write_text(recorded.line(read_request(**files), plan) + "\n")
     words = [f"--{name}={value}" for name, value in files.items()]
     assert run(*words, "--planner=file", f"--plans={plans}", f"--out={out}") == 0
@@ -139,7 +140,23 @@ def test_a_recorded_plan_is_printed_and_drawn(files, plan, tmp_path, capsys):
     assert written["base_frame"]["gripper"] == [1, 1, 0, 0] and written["refusals"] is None
     with Image.open(out) as drawing:
         assert drawing.width == 720 and drawing.height > 480  # twelve times larger, and the key
-    assert sorted(path.name for path in tmp_path.glob("drawn*")) == ["drawn.json", "drawn.png"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["drawn.json", "drawn.png"]
+    again = tmp_path / "again.png"
+    repeated = f"--plans={out.with_suffix('.json')}"
+    assert run(*words, "--planner=file", repeated, f"--out={again}") == 0
+    assert json.loads(again.with_suffix(".json").read_text()) == written
+
+
+def test_no_planner_is_asked_for_a_drawing_that_cannot_be_written(files, tmp_path, capsys):
+    """A planner that was asked would say that it has no plan for this request."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "none.jsonl").write_text("")
+    words = [f"--{name}={value}" for name, value in files.items()]
+    words += ["--planner=file", f"--plans={tmp_path / 'none.jsonl'}"]
+    for out in ("file/x.png", "file/folder/x.png"):
+        assert run(*words, f"--out={tmp_path / out}") == 1
+        error = capsys.readouterr().err
+        assert "cannot be made a folder" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

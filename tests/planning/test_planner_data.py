@@ -314,6 +314,16 @@ def test_a_dataset_with_a_camera(form, rlds, tmp_path, camera):
     assert str(tmp_path) not in card and Image.open(io.BytesIO(written["examples.png"])).width > 480
 
 
+def test_anchors_that_an_answer_cannot_hold_are_counted(rlds, tmp_path, monkeypatch):
+    def twelve(waypoints, view):
+        anchors, _ = anchors_of(waypoints, view)
+        return anchors * 12, {"hidden": 1}
+
+    monkeypatch.setattr(planner_data, "anchors_of", twelve)
+    figures = write_planner_data(tmp_path / "out", rlds=rlds, episodes=1)
+    assert figures.hidden == {"hidden": 1, "more than 10": 2}
+
+
 def test_a_camera_that_looks_along_minus_z(rlds, tmp_path, camera):
     """The same camera told with OpenGL's axes gives the same data."""
     shipped = load_card("demonstrations").path.read_text()
@@ -323,14 +333,18 @@ def test_a_camera_that_looks_along_minus_z(rlds, tmp_path, camera):
     pose[:3, :3] = Rotation.from_quat(camera.T_base_camera.rotation, scalar_first=True).as_matrix()
     pose[:3, 3] = camera.T_base_camera.position
     given = ", ".join(f"{x:.6f}" for x in (pose @ gl).reshape(-1))
-    card.write_text(
-        shipped.replace('pose_key = "observation/camera_pose"\npose = "T_base_camera"',
-                        f'T_base_camera = [{given}]\naxes = "opengl"')
+    told = shipped.replace(
+        'pose_key = "observation/camera_pose"\npose = "T_base_camera"',
+        f'T_base_camera = [{given}]\naxes = "opengl"',
     )
+    assert told != shipped
+    card.write_text(told)
     for name, chosen in (("a", None), ("b", str(card))):
         write_planner_data(tmp_path / name, rlds=rlds, card=chosen, form="qwen")
     one, two = (files_of(tmp_path / name) for name in "ab")
     assert one["train.jsonl"] == two["train.jsonl"]
+    for written, named in ((one, b"--card=demonstrations "), (two, b"--card=CARD ")):
+        assert named in written["README.md"] and named in written["planner_data.json"]
 
 
 def test_the_split_is_of_the_name_and_the_seed_alone():

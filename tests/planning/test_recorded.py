@@ -6,28 +6,15 @@ import json
 import pytest
 
 from bridgeact_jax.errors import UserError
+from bridgeact_jax.planning import lines
 from bridgeact_jax.planning.protocol import Anchor, Plan, PlannedPose, PlanningError
-from bridgeact_jax.planning.recorded import (
-    FilePlanner,
-    Recorder,
-    line,
-    read_plans,
-    request_name,
-)
+from bridgeact_jax.planning.recorded import FilePlanner, line, read_plans, request_name
 
 TARGET = PlannedPose((0.0, 0.1, 0.5), 1.0, (1.0, 0.0, 0.0, 0.0))
 
 
-class Counting:
-    """A planner that says how often it was asked."""
-
-    def __init__(self):
-        self.asked = 0
-
-    def plan(self, request):
-        self.asked += 1
-        anchors = (Anchor("grasp", (3, 4), (0.1, 0.2, 0.3)),)
-        return Plan((), TARGET, anchors, f"plan {self.asked}", usage={"seconds": 0.5})
+ANCHORS = (Anchor("grasp", (3, 4), (0.1, 0.2, 0.3)),)
+PLANS = [Plan((), TARGET, ANCHORS, f"plan {n}", usage={"seconds": 0.5}) for n in range(3)]
 
 
 @pytest.fixture
@@ -41,15 +28,14 @@ def requests(request_):
 
 
 def test_recorded_plans_are_repeated(requests, tmp_path):
-    path, planner = tmp_path / "plans.jsonl", Counting()
-    recorder = Recorder(planner, path)
-    plans = [recorder.plan(request) for request in requests]
-    assert [plan.words for plan in plans] == ["plan 1", "plan 2", "plan 3"]
-    assert [FilePlanner(path).plan(request) for request in requests] == plans
-    again = Recorder(planner, path)
-    assert [again.plan(request) for request in requests] == plans
-    assert planner.asked == 3
+    path = tmp_path / "plans.jsonl"
+    for request, plan in zip(requests, PLANS, strict=True):
+        lines.append(path, line(request, plan))
+    planner = FilePlanner(path)
+    assert [planner.plan(request) for request in requests] == PLANS
     assert list(read_plans(path)) == [request_name(request) for request in requests]
+    lines.append(path, line(requests[0], PLANS[2]))
+    assert FilePlanner(path).plan(requests[0]) == PLANS[2]  # the last counts
 
 
 def test_names(requests, request_):
@@ -73,7 +59,7 @@ def test_names(requests, request_):
 
 def test_an_unknown_request(requests, tmp_path):
     path = tmp_path / "plans.jsonl"
-    Recorder(Counting(), path).plan(requests[0])
+    lines.append(path, line(requests[0], PLANS[0]))
     unknown = dataclasses.replace(requests[0], key="lift/0/2/0")
     with pytest.raises(PlanningError) as error:
         FilePlanner(path).plan(unknown)
@@ -83,10 +69,10 @@ def test_an_unknown_request(requests, tmp_path):
 
 def test_a_torn_last_line_is_no_plan_and_no_harm(requests, tmp_path):
     path = tmp_path / "plans.jsonl"
-    whole = line(requests[0], Counting().plan(requests[0]))
+    whole = line(requests[0], PLANS[0])
     path.write_text(f"{whole}\n{whole[: len(whole) // 2]}")
     assert list(read_plans(path)) == ["lift/0/1/0"]
-    Recorder(Counting(), path).plan(requests[1])
+    lines.append(path, line(requests[1], PLANS[1]))
     assert list(read_plans(path)) == ["lift/0/1/0", "lift/0/1/0#1"]
 
 
@@ -115,6 +101,6 @@ def test_a_file_of_something_else(tmp_path, content, message):
 
 
 def test_lines_are_json_with_their_versions(requests):
-    row = json.loads(line(requests[1], Counting().plan(requests[1])))
+    row = json.loads(line(requests[1], PLANS[1]))
     assert row["schema_version"] == row["plan"]["schema_version"] == 1
     assert row["request"] == "lift/0/1/0#1" and row["instruction"] == "lift the cube"

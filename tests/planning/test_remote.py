@@ -19,7 +19,7 @@ from bridgeact_jax.planning.protocol import (
     Unreachable,
     View,
 )
-from bridgeact_jax.planning.remote import SEED, RemotePlanner
+from bridgeact_jax.planning.remote import SEED, RemotePlanner, prices_of
 from tests.planning.conftest import DEPTH
 from tests.planning.endpoint import (
     COMPLETION_TOKENS,
@@ -272,13 +272,42 @@ def test_transcript_has_every_exchange_and_neither_key_nor_pictures(request_, tm
     assert len(picture["sha256"]) == 64 and picture["bytes"] > 0
 
 
+def test_an_answer_with_the_key_and_half_a_surrogate_pair_is_used(request_, tmp_path):
+    """Both answers, and one that is sent back with a complaint that quotes it."""
+    path, noise = tmp_path / "transcript.jsonl", f"{KEY} \ud83d "
+    wrong = says(noise + json.dumps({"anchors": [], KEY: 1}))
+    quoted = says(json.dumps({KEY: 1}).replace("sk", "\\u0073k"))
+    with Endpoint(lambda messages: noise + honest(messages), [wrong, quoted]) as endpoint:
+        plan = planner(endpoint, transcript=path).plan(request_)
+    assert plan.waypoints == PLAN.waypoints
+    assert plan.words == f"[key] ?\n[key] ? {WORDS}"
+    sent = json.dumps(endpoint.requests) + path.read_text()
+    assert KEY not in sent and '\\"[key]\\": keep the names' in sent
+    with Endpoint(lambda messages: json.dumps({KEY: 1})) as endpoint:
+        with pytest.raises(PlanningError, match="no field.*key") as error:
+            planner(endpoint).plan(request_)
+    assert KEY not in str(error.value)
+
+
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8000/v1", "ftp://host/v1", "http://user:secret@host/v1"]
+    "url",
+    [
+        "", "localhost:8000/v1", "ftp://host/v1", "http://user:secret@host/v1",
+        "http://:secret@host/v1", "http://host/v1?key=secret", "http://[::1/v1", "http://host:abc",
+    ],
 )
 def test_an_address_that_cannot_be_right(url):
     with pytest.raises(UsageError, match="URL must be http") as error:
         RemotePlanner("m", url)
     assert "secret" not in str(error.value)
+
+
+def test_prices():
+    assert prices_of(["2.5", "0"]) == (2.5, 0.0) and prices_of(None) is None
+    for words in ([], ["2.5"], ["1", "2", "3"], ["a", "1"], ["nan", "1"], ["1", "nan"],
+                  ["inf", "1"], ["1", "-0.5"]):  # fmt: skip
+        with pytest.raises(UsageError, match="must be two numbers"):
+            prices_of(words)
 
 
 def test_a_key_that_is_none(monkeypatch):
