@@ -50,11 +50,11 @@ def first_alarm(env: Environment, episode: int, every: int, taken: list) -> Alar
         progress = float(_advance(guidance, progress, seen.position, seen.rotation, opened))
         cloud = env.cloud() if (step + 1) % every == 0 else None
         start = time.perf_counter()
-        state, alarm = watch.step(state, Seen(*seen[1:], opened, progress, cloud))
+        state, alarms = watch.step(state, Seen(*seen[1:], opened, progress, cloud))
         if cloud is not None:
             taken.append(1e3 * (time.perf_counter() - start))
-        if alarm is not None:
-            return alarm
+        if alarms:
+            return alarms[0]
     return None
 
 

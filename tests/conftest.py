@@ -24,7 +24,7 @@ settings.load_profile("bridgeact")
 @pytest.fixture
 def optimised():
     """Machine code as users run it, for a test that runs longer than it compiles."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)

@@ -4,6 +4,7 @@ Every axis below is off by default. Ended at any moment, the same command goes o
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import shlex
@@ -233,7 +234,10 @@ def _check(condition: Condition, tasks: Sequence[str]) -> None:
 
 def _identity(condition: Condition) -> dict:
     step = None if condition.checkpoint is None else latest_step(condition.checkpoint)
-    return {**dataclasses.asdict(condition), "checkpoint_step": step}
+    identity = {**dataclasses.asdict(condition), "checkpoint_step": step}
+    if condition.planner == "file":
+        identity["plans_sha256"] = hashlib.sha256(Path(condition.plans).read_bytes()).hexdigest()
+    return identity
 
 
 def _run_all(

@@ -7,7 +7,7 @@ answer is kept, so that an evaluation that goes on, or is repeated, asks nothing
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class Consultation:
             if not objections:
                 return pad(plan)
             self._refused[objections[0].kind] += 1
-            refused.append(" ".join(objection.reason for objection in objections))
+            refused.append("; ".join(objection.reason for objection in objections))
         self.verdict = "refused"
         return None
 
@@ -253,22 +253,24 @@ def check_planner(condition: Condition) -> None:
     make_planner(condition)
 
 
-def write_plans(out: Path, conditions: Sequence[str]) -> dict[str, float]:
+def write_plans(out: Path, conditions: Mapping[str, Condition]) -> dict[str, float]:
     """Write what planners have said in `out` as files that --planner=file reads.
 
     Args:
-      conditions: their labels, in order; each with answers gets a file, `plans.jsonl` where there
+      conditions: by label, in order; each with answers gets a file, `plans.jsonl` where there
         is one condition, else `plans_00.jsonl` and so on.
 
     Returns:
-      what the answers cost: seconds, queries, tokens, whatever planners know, added up.
+      what the answers of remote planners cost: seconds, queries, tokens, whatever they know, added
+      up. What is read from a file costs nothing.
     """
     cost = Counter()
-    for number in range(len(conditions)):
+    for number, condition in enumerate(conditions.values()):
         lines = []
         for path in sorted((out / ANSWERS).glob(f"{number:02d}_*.json")):
             answer = json.loads(path.read_text())
-            cost.update(answer["plan"]["usage"] if "plan" in answer else answer["usage"])
+            if condition.planner == "remote":
+                cost.update(answer["plan"]["usage"] if "plan" in answer else answer["usage"])
             if "plan" in answer:
                 lines.append(json.dumps(answer))
         if lines:

@@ -9,7 +9,7 @@ from bridgeact_jax.evaluation import closed_loop
 from bridgeact_jax.evaluation.planners import Consultation, guard_of
 from bridgeact_jax.geometry.guidance import SAMPLES_PER_SEGMENT, Waypoints, is_open
 from bridgeact_jax.planning.detour import detour
-from bridgeact_jax.planning.watch import Seen, Watch
+from bridgeact_jax.planning.watch import Alarm, Seen, Watch
 from bridgeact_jax.sim.environment import Environment, Observation
 from bridgeact_jax.sim.follower import PADDED_WAYPOINTS
 
@@ -157,13 +157,15 @@ class _Course:
 
         A target that has moved within `near` metres of the tool is let be.
         """
-        self._state, alarm = self._watch.step(self._state, seen)
-        if alarm is None or (self.replans == MOST and alarm.kind != "path_blocked"):
-            return False
-        if alarm.kind == "target_moved" and np.linalg.norm(alarm.where - seen.position) < near:
-            return False
-        self.alarm = alarm
-        return True
+        self._state, alarms = self._watch.step(self._state, seen)
+        self.alarm = next((alarm for alarm in alarms if self._heeds(alarm, seen, near)), None)
+        return self.alarm is not None
+
+    def _heeds(self, alarm: Alarm, seen: Seen, near: float) -> bool:
+        if self.replans == MOST:
+            return alarm.kind == "path_blocked"
+        away = np.inf if alarm.where is None else np.linalg.norm(alarm.where - seen.position)
+        return alarm.kind != "target_moved" or away >= near
 
 
 def rest_of(

@@ -146,7 +146,9 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
             with clock.part("physics"):
                 observations[i] = act(envs[i], commands[i][-1])
             active[i] = not envs[i].done
-        active &= ~policy.finished()
+        finished = policy.finished()
+        finished[list(standing)] = False  # they wait for a plan
+        active &= ~finished
         for i in standing:
             if not active[i] or replanner.thinks(i):
                 continue

@@ -119,24 +119,22 @@ class Contacts:
             yield Refusal(
                 "gripper_order",
                 f"waypoint {k} closes the gripper before the hand comes down to waypoint {k + 1}",
-                here,
             )
         elif distance > CLOSE_NEAR and not at_put:
             yield Refusal(
-                "off_object", f"waypoint {k} closes the gripper {_from_all(distance)}", here
+                "off_object", f"waypoint {k} closes the gripper {_from_all(distance)}"
             )
         else:
             yield from self._from_the_side(k)
 
     def _opening(self, k: int) -> Iterator[Refusal]:
-        here = self._plan.position[k]
         if self._steps_down(k):
             reason = f"before the hand comes down to waypoint {k + 1}"
         elif self._came_up(k):
             reason = f"only after it has gone up from waypoint {k - 1}"
         else:
             return
-        yield Refusal("gripper_order", f"waypoint {k} opens the gripper {reason}", here)
+        yield Refusal("gripper_order", f"waypoint {k} opens the gripper {reason}")
 
     def _pressing(self, fist: int) -> Iterator[Refusal]:
         plan, low = self._plan, self._low[self._low > fist]
@@ -148,7 +146,6 @@ class Contacts:
                     "gripper_order",
                     f"waypoint {fist} closes the gripper before the hand comes down onto "
                     f"something at waypoint {k}, and waypoint {k + 1} lifts nothing",
-                    plan.position[k],
                 )
 
     def _touching(self, after: int, what: str, near: float) -> Iterator[Refusal]:
@@ -160,8 +157,7 @@ class Contacts:
         k = low[np.argmin(distance)]
         if min(distance) > (near if len(low) == 1 else TOUCH_NEAR):
             yield Refusal(
-                "off_object", f"{what} waypoint {k}, {_from_all(min(distance))}",
-                self._plan.position[k],
+                "off_object", f"{what} waypoint {k}, {_from_all(min(distance))}"
             )
         else:
             for k in self._low[self._low > after]:
@@ -185,7 +181,6 @@ class Contacts:
                 "off_object",
                 f"waypoint {k} lies {centimetres(aside)} beside the place above it where the "
                 f"hand comes down, {_from_all(distance)}",
-                here,
             )
 
     def _left_open(self) -> Iterator[Refusal]:
@@ -201,7 +196,6 @@ class Contacts:
                 yield Refusal(
                     "gripper_order",
                     f"from waypoint {k} on the hand is around something but stays open",
-                    plan.position[k],
                 )
 
     def _into(self, position: np.ndarray, rotation: np.ndarray) -> bool:

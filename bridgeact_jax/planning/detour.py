@@ -120,7 +120,8 @@ def _ways(
     start, end = position[leg - 1], position[leg]
     for above in OVER:
         height = max(there[:, 2].max() + above + depth, start[2], end[2])
-        yield np.array([[*start[:2], height], [*end[:2], height]])
+        over = np.array([[*start[:2], height], [*end[:2], height]])
+        yield over[:1] if height == end[2] else over
     along = end[:2] - start[:2]
     if np.linalg.norm(along) < ROOM:
         return

@@ -22,7 +22,7 @@ from bridgeact_jax.planning.sweep import (
     unpadded,
     without_held,
 )
-from bridgeact_jax.planning.verdicts import Refusal, centimetres, coordinates
+from bridgeact_jax.planning.verdicts import Refusal, centimetres
 
 BELOW_TABLE = 0.045  # metres
 BESIDE_WORKSPACE = 0.05  # metres
@@ -112,10 +112,10 @@ class Guard:
             if point[2] < low[2]:
                 reason = f"lies {centimetres(limits.table - point[2])} below the top of the table"
             elif np.any((point < low) | (point > high)):
-                reason = f"at {coordinates(point)} m is outside the arm's workspace"
+                reason = "lies outside the arm's workspace"
             else:
                 continue
-            yield Refusal("workspace", f"waypoint {k} {reason}", point)
+            yield Refusal("workspace", f"waypoint {k} {reason}")
 
     def _unreached(self, curve: Curve) -> Iterator[Refusal]:
         rows = _every(curve, REACH_STEP)
@@ -127,7 +127,6 @@ class Guard:
                 "unreachable",
                 f"the arm cannot reach {_place(curve, row)}: it stays "
                 f"{centimetres(left[missed[0]])} short",
-                curve.position[row],
             )
             return
         # A joint has the time that the way takes, and at least that of one step of the path.
@@ -139,7 +138,6 @@ class Guard:
                 "speed",
                 f"the way to {_place(curve, row)} turns a joint at {fastest[i]:.1f} rad/s where "
                 f"the arm does {self.limits.joint_speed:.1f}",
-                curve.position[row],
             )
 
 
@@ -152,9 +150,7 @@ def _collisions(curve: Curve, contacts: Contacts, things: np.ndarray) -> Iterato
         row = rows[0]
         yield Refusal(
             "collision",
-            f"the hand hits something on the way to {_place(curve, row)}, at "
-            f"{coordinates(curve.position[row])} m",
-            curve.position[row],
+            f"the hand hits something on the way to {_place(curve, row)}",
         )
 
 
@@ -162,8 +158,7 @@ def _leaps(plan: Waypoints) -> Iterator[Refusal]:
     leap = np.linalg.norm(np.diff(plan.position, axis=0), axis=1)
     for k in np.flatnonzero(leap > MAX_LEAP):
         yield Refusal(
-            "leap", f"waypoint {k + 1} lies {leap[k]:.2f} m from the one before it",
-            plan.position[k + 1],
+            "leap", f"waypoint {k + 1} lies {leap[k]:.2f} m from the one before it"
         )
 
 
@@ -172,8 +167,7 @@ def _flipped(plan: Waypoints) -> Iterator[Refusal]:
     for k in np.flatnonzero(down[1:] < np.cos(MAX_TILT)) + 1:
         tilt = np.degrees(np.arccos(np.clip(down[k], -1, 1)))
         yield Refusal(
-            "rotation", f"at waypoint {k} the tool points {tilt:.0f} degrees from straight down",
-            plan.position[k],
+            "rotation", f"at waypoint {k} the tool points {tilt:.0f} degrees from straight down"
         )
 
 

@@ -65,7 +65,10 @@ def anchors_text(request: PlanRequest) -> str:
         f"{json.dumps(write_quaternion(rotation))}, gripper {round(request.gripper, 2):g}.",
     ]
     if request.refused:
-        lines.append("Earlier plans were refused; make a different one:")
+        lines.append(
+            "Earlier plans were refused; make a different one. Waypoints are numbered from 1, the "
+            "target comes after the last:"
+        )
         lines += [f"- {reason}" for reason in request.refused]
     lines.append("Which are the anchors?")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """What goes wrong while the arm follows a plan, noticed from what it sees and how it gets on.
 
 Pure: a `Watch` holds the facts of one plan and of what was seen when it was made; a state goes in
-and a state and perhaps an alarm come out at every control step. Base frame, metres.
+and a state and the alarms, if any, come out at every control step. Base frame, metres.
 """
 
 from dataclasses import dataclass
@@ -110,17 +110,17 @@ class Watch:
         """The state before the first control step."""
         return WatchState(0.0, 0, 0, 0, 0, self._things)
 
-    def step(self, state: WatchState, seen: Seen) -> tuple[WatchState, Alarm | None]:
-        """The state after a control step, and what is wrong if anything is."""
-        state, alarm = self._getting_on(state, seen)
+    def step(self, state: WatchState, seen: Seen) -> tuple[WatchState, tuple[Alarm, ...]]:
+        """The state after a control step, and all that is wrong, gravest first."""
+        state, stalled = self._getting_on(state, seen)
         state, lost = self._holding(state, seen)
-        alarm = lost or alarm
+        moved = blocked = None
         if seen.cloud is not None:
             things = things_of(seen.cloud, self._table)
             state, moved = self._target(state, seen, things)
             state, blocked = self._way(state, seen, things)
-            alarm = moved or blocked or alarm
-        return state, alarm
+        alarms = moved, blocked, lost, stalled
+        return state, tuple(alarm for alarm in alarms if alarm is not None)
 
     def _getting_on(self, state: WatchState, seen: Seen) -> tuple[WatchState, Alarm | None]:
         over = seen.progress > self._curve.progress[-1] - END

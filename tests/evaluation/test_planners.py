@@ -169,7 +169,7 @@ def test_a_planner_is_asked_again_on_the_way_with_a_new_picture_and_what_happene
 ):
     class Startled(replanning.Watch):
         def step(self, state, seen):
-            return state, Alarm("path_blocked", "a cat") if seen.progress > 0.1 else None
+            return state, (Alarm("path_blocked", "a cat"),) * (seen.progress > 0.1)
 
     monkeypatch.setattr(replanning, "Watch", Startled)
     monkeypatch.setattr(replanning, "MOST", 1)

@@ -9,7 +9,7 @@ from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.replanning import approach, rest_of, sources_of
 from bridgeact_jax.evaluation.rollouts import BATCH, jobs_of, run_job
 from bridgeact_jax.geometry.guidance import Waypoints
-from bridgeact_jax.planning.watch import Alarm
+from bridgeact_jax.planning.watch import Alarm, Seen
 from bridgeact_jax.sim.disturbances import Disturbance
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import pad
@@ -135,7 +135,7 @@ class Nervous:
         return 0
 
     def step(self, state, seen):
-        return state + 1, Alarm(self.kind, "no reason", np.zeros(3)) if state == 9 else None
+        return state + 1, (Alarm(self.kind, "no reason", np.zeros(3)),) * (state == 9)
 
 
 def test_an_arm_plans_anew_a_few_times_and_then_goes_on(monkeypatch):
@@ -144,6 +144,26 @@ def test_an_arm_plans_anew_a_few_times_and_then_goes_on(monkeypatch):
     found = outcome(Condition("spline", replan=True), [0], "reach")
     assert found.records[0]["success"] and "planning" not in calm
     assert 1 <= len(found.plans[0]) - 1 <= replanning.MOST
+
+
+class Twice(Nervous):
+    """A watch with two alarms at once."""
+
+    def step(self, state, seen):
+        kinds = "target_moved", "path_blocked"
+        return state, tuple(Alarm(kind, "no reason", seen.position) for kind in kinds)
+
+
+def test_an_alarm_that_is_let_be_hides_none(stacking, monkeypatch):
+    monkeypatch.setattr(replanning, "Watch", Twice)
+    _, plan = stacking
+    course = replanning._Course(plan, np.zeros((1, 3)))
+    seen = Seen(plan.position[0], plan.rotation[0], 1.0, 1.0, 0.0)
+    for near, replans, heeded in (
+        (0.0, 0, "target_moved"), (0.15, 0, "path_blocked"), (0.0, replanning.MOST, "path_blocked")
+    ):  # fmt: skip
+        course.replans = replans
+        assert course.alarmed(seen, near) and course.alarm.kind == heeded
 
 
 def test_an_arm_that_finds_no_way_stops_for_good(monkeypatch):
