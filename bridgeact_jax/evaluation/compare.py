@@ -16,9 +16,9 @@ from absl import flags
 from scipy.stats import binomtest
 
 from bridgeact_jax.errors import UsageError, UserError
-from bridgeact_jax.evaluation.files import write_text
 from bridgeact_jax.evaluation.statistics import HORIZONS, Z_95, succeeded
 from bridgeact_jax.evaluation.text import aligned
+from bridgeact_jax.files import write_text
 
 SETTINGS_APART = ("label", "suite", "tasks", "summary")
 SHOWN = 3  # differences in a message, at most

@@ -21,7 +21,6 @@ from bridgeact_jax.evaluation import conditions as axes
 from bridgeact_jax.evaluation.attribution import attribute
 from bridgeact_jax.evaluation.checkpoints import check_checkpoint, latest_step
 from bridgeact_jax.evaluation.conditions import ABLATIONS, POLICIES, Condition
-from bridgeact_jax.evaluation.files import write_text
 from bridgeact_jax.evaluation.films import Film, can_render, choose, film
 from bridgeact_jax.evaluation.kept import claim, run_once
 from bridgeact_jax.evaluation.media import Media
@@ -30,6 +29,7 @@ from bridgeact_jax.evaluation.report import format_table, write_report
 from bridgeact_jax.evaluation.rollouts import PARTS, Job, Outcome, jobs_of
 from bridgeact_jax.evaluation.statistics import HORIZONS, summarise
 from bridgeact_jax.evaluation.viewing import view
+from bridgeact_jax.files import write_text
 from bridgeact_jax.progress import Progress
 from bridgeact_jax.sim.tasks import TASKS
 from bridgeact_jax.workers import map_in_processes

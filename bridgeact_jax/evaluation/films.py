@@ -9,10 +9,10 @@ from bridgeact_jax.errors import UserError
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.drawing import draw_scene
 from bridgeact_jax.evaluation.episodes import act, cloud, environment
-from bridgeact_jax.evaluation.files import write_bytes
 from bridgeact_jax.evaluation.kept import VIDEOS
 from bridgeact_jax.evaluation.media import Media, encode
 from bridgeact_jax.evaluation.statistics import succeeded
+from bridgeact_jax.files import write_bytes
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import guidance_of

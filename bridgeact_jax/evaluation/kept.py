@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bridgeact_jax.errors import UsageError, UserError
-from bridgeact_jax.evaluation.files import write_bytes, write_text
 from bridgeact_jax.evaluation.planners import ANSWERS, TRANSCRIPTS
 from bridgeact_jax.evaluation.rollouts import Job, Outcome, run_job
+from bridgeact_jax.files import write_bytes, write_text
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.training.config import differences
 

@@ -16,7 +16,7 @@ import numpy as np
 from bridgeact_jax.errors import UsageError
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.episodes import camera_offset, environment, plan_key
-from bridgeact_jax.evaluation.files import write_text
+from bridgeact_jax.files import write_text
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.planning.guard import Guard, Limits
 from bridgeact_jax.planning.oracle import EXACT, oracle_plan

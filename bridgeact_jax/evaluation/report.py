@@ -14,10 +14,10 @@ from pathlib import Path
 from bridgeact_jax import __version__
 from bridgeact_jax.evaluation import figures, plots
 from bridgeact_jax.evaluation.figures import pooled, task_names, words
-from bridgeact_jax.evaluation.files import write_text
 from bridgeact_jax.evaluation.media import Media
 from bridgeact_jax.evaluation.statistics import HORIZONS
 from bridgeact_jax.evaluation.text import aligned
+from bridgeact_jax.files import write_text
 from bridgeact_jax.sim.tasks import HELD_OUT
 
 STYLE = (Path(__file__).parent / "report.css").read_text()

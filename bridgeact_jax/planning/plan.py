@@ -13,7 +13,6 @@ in millimetres or an .npy array in metres, 0 where nothing was measured, of the 
 
 import io
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ from absl import flags
 from PIL import Image
 
 from bridgeact_jax.errors import UsageError, UserError
+from bridgeact_jax.files import write_bytes, write_text
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.planning.anchors import anchors_of
 from bridgeact_jax.planning.guard import Guard, Limits, Refusal
@@ -225,14 +225,7 @@ def _write(
             {"kind": refusal.kind, "reason": refusal.reason} for refusal in refusals
         ],
     }
-    paths = [out, out.with_suffix(".json")]
-    contents = [encoded.getvalue(), (json.dumps(record) + "\n").encode()]
-    for path, content in zip(paths, contents, strict=True):
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    return paths
+    beside = out.with_suffix(".json")
+    write_bytes(out, encoded.getvalue())
+    write_text(beside, json.dumps(record) + "\n")
+    return [out, beside]

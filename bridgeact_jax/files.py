@@ -1,5 +1,6 @@
 """Files that are there in full or not at all."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -19,5 +20,6 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         partial.write_bytes(data)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
