@@ -41,6 +41,9 @@ COMMANDS = {
     "aot": Command(
         "bridgeact_jax.training.aot", "compile the training step for a TPU slice that is not there"
     ),
+    "export": Command(
+        "bridgeact_jax.training.export", "a checkpoint as one plain directory, with a model card"
+    ),
     "evaluate": Command(
         "bridgeact_jax.evaluation.evaluate", "closed-loop evaluation in MuJoCo, with intervals"
     ),

@@ -9,9 +9,11 @@ from bridgeact_jax.planning.oracle import EXACT, PlannerErrors
 from bridgeact_jax.planning.remote import prices_of
 from bridgeact_jax.sim.arms import ARMS, find_arm
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
+from bridgeact_jax.training.exported import shipped_expert
 
 POLICIES = ("expert", "expert_blind", "cloud_only", "spline")
 SEES_CLOUDS = ("expert", "cloud_only")
+SHIPPED = ("expert", "expert_blind")  # policies of the expert that comes with the package
 PLANNERS = ("oracle", "remote", "file")
 ABLATIONS = ("none", "shuffled_guidance", "empty_cloud")
 AIDS = ("none", "plan", "plan_and_sight")
@@ -20,7 +22,7 @@ Value = float | int | str
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What is evaluated; `checkpoint` is the workdir of a training run.
+    """What is evaluated; `checkpoint` is the workdir of a training run, or an exported directory.
 
     `planner_url`, `planner_model` and `planner_prices` (money per million tokens of questions and
     of answers) are the remote planner's, `plans` is the file planner's. With
@@ -179,7 +181,10 @@ def define_flags() -> None:
 
 
 def condition_of(args: flags.FlagValues) -> Condition:
-    """The condition that the flags describe. Raises UsageError for values out of range."""
+    """The condition that the flags describe.
+
+    Raises UsageError for values out of range, UserError without a checkpoint if none is shipped.
+    """
 
     def part(default):
         names = [axis.name for axis in dataclasses.fields(default)]
@@ -187,7 +192,7 @@ def condition_of(args: flags.FlagValues) -> Condition:
 
     return Condition(
         policy=args.policy,
-        checkpoint=None if args.policy == "spline" else args.checkpoint,
+        checkpoint=checkpoint_of(args.policy, args.checkpoint),
         planner=args.planner,
         planner_url=args.planner_url,
         planner_model=args.planner_model,
@@ -202,3 +207,12 @@ def condition_of(args: flags.FlagValues) -> Condition:
         ablation=args.ablation,
         seed=args.seed,
     )
+
+
+def checkpoint_of(policy: str, given: str | None) -> str | None:
+    """The checkpoint `given`, or what `policy` takes without. UserError if that is not there."""
+    if policy == "spline":
+        return None
+    if given is None and policy in SHIPPED:
+        return str(shipped_expert())
+    return given

@@ -39,7 +39,10 @@ Run = Callable[[list[Job]], Iterable[Outcome]]
 
 def define_flags() -> None:
     """Flags of `bridgeact evaluate`."""
-    flags.DEFINE_string("checkpoint", None, "workdir of a training run; the spline needs none")
+    flags.DEFINE_string(
+        "checkpoint", None,
+        "workdir of a training run, or an exported directory (default: the expert that comes along)"
+    )
     flags.DEFINE_enum("policy", "expert", POLICIES, "who acts")
     flags.DEFINE_string(
         "suite", "all", f"{', '.join(HORIZONS)}, all, a task's name, or several with commas"

@@ -19,7 +19,6 @@ from bridgeact_jax.datasets.episode import CLOUD_SHAPE
 from bridgeact_jax.datasets.loader import ROW, Windows
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.models.action_expert import ExpertConfig
-from bridgeact_jax.training.checkpoint import abstract_params
 from bridgeact_jax.training.config import check_config, expert_config
 from bridgeact_jax.training.costs import collective_bytes, matmul_flops
 from bridgeact_jax.training.mesh import (
@@ -29,7 +28,7 @@ from bridgeact_jax.training.mesh import (
     replicated,
     state_sharding,
 )
-from bridgeact_jax.training.state import state_shapes
+from bridgeact_jax.training.state import param_shapes, state_shapes
 from bridgeact_jax.training.step import make_train_step
 from bridgeact_jax.training.tpus import Chip, absent_devices, parse_topology
 
@@ -157,7 +156,7 @@ def compile_step(config: ml_collections.ConfigDict, mesh: Mesh) -> Cost:
         raise UserError(f"does not fit: {' '.join(str(error).split())[:300]}") from None
     seconds = time.monotonic() - start
     memory = compiled.memory_analysis()
-    params = jax.tree.leaves(abstract_params(expert_config(config)))
+    params = jax.tree.leaves(param_shapes(expert_config(config)))
     return Cost(
         parameters=sum(math.prod(leaf.shape) for leaf in params),
         seconds=seconds,

@@ -19,9 +19,12 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from bridgeact_jax.errors import UserError
-from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
+from bridgeact_jax.models.action_expert import ExpertConfig
 from bridgeact_jax.models.normalizer import Normalizer, identity
+from bridgeact_jax.training import exported
 from bridgeact_jax.training.config import expert_config
+from bridgeact_jax.training.exported import Origin
+from bridgeact_jax.training.state import param_shapes
 
 
 class Checkpoints:
@@ -115,6 +118,10 @@ class Checkpoints:
         saved = self._restore(config=ocp.args.JsonRestore())["config"]
         return ml_collections.ConfigDict(saved["config"]), saved["source"]
 
+    def scores(self) -> dict[str, float]:
+        """The validation's figures of the latest checkpoint; empty if it was not judged."""
+        return dict(self._manager.metrics(self.latest) or {})
+
     def restore(self, abstract):
         """The latest state, laid out like `abstract` (a state of ShapeDtypeStructs)."""
         saved = self._restore(state=ocp.args.StandardRestore(abstract._asdict()))
@@ -173,32 +180,45 @@ def _unless_abandoned(unraisable) -> None:  # what a failed write leaves to the 
         sys.__unraisablehook__(unraisable)
 
 
-def abstract_params(model: ExpertConfig) -> dict:
-    """Shapes of the expert's parameters."""
-    init = ActionExpert(model).init
-    return jax.eval_shape(init, jax.random.key(0), *example_inputs(model))["params"]
-
-
 def open_checkpoints(workdir: epath.PathLike) -> Checkpoints:
     """The checkpoints of an existing run. Raises UserError if `workdir` holds none."""
     path = epath.Path(workdir) / "checkpoints"
     if not path.is_dir():
-        raise UserError(f"{workdir}: no checkpoints here; give the --workdir of a training run")
+        raise UserError(
+            f"{workdir}: no checkpoints here; give the --workdir of a training run, or a directory "
+            "that `bridgeact export` wrote"
+        )
     checkpoints = Checkpoints(epath.Path(workdir))
     if checkpoints.latest is None:
         raise UserError(f"{path}: no complete checkpoint; did the run reach its first one?")
     return checkpoints
 
 
+def describe(checkpoint: epath.PathLike) -> Origin:
+    """What is known of a run's latest checkpoint, or of an exported one, without its weights."""
+    if exported.is_exported(checkpoint):
+        return exported.read_origin(checkpoint)
+    checkpoints = open_checkpoints(checkpoint)
+    origin = Origin(*checkpoints.config(), checkpoints.latest, checkpoints.scores())
+    checkpoints.close()
+    return origin
+
+
 def load_expert(
-    workdir: epath.PathLike,
+    checkpoint: epath.PathLike,
 ) -> tuple[ml_collections.ConfigDict, ExpertConfig, dict, Normalizer]:
-    """(config, model, EMA parameters, normalizer) of a run's latest checkpoint, on this host."""
-    checkpoints = open_checkpoints(workdir)
+    """(config, model, EMA parameters, normalizer) on this host, float32.
+
+    `checkpoint` is the workdir of a run, whose latest checkpoint is taken, or an exported
+    directory.
+    """
+    if exported.is_exported(checkpoint):
+        return exported.read_expert(checkpoint)
+    checkpoints = open_checkpoints(checkpoint)
     config, _ = checkpoints.config()
     model = expert_config(config)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = {"ema": abstract_params(model), "normalizer": jax.eval_shape(identity)}
+    shapes = {"ema": param_shapes(model), "normalizer": jax.eval_shape(identity)}
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes
     )

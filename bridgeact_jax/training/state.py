@@ -53,6 +53,12 @@ def initial_state(
     return TrainState(jnp.zeros((), jnp.int32), params, ema, opt_state, normalizer)
 
 
+def param_shapes(model: ExpertConfig) -> dict:
+    """Shapes and types of the expert's parameters; nothing is computed."""
+    init = ActionExpert(model).init
+    return jax.eval_shape(init, jax.random.key(0), *example_inputs(model))["params"]
+
+
 def state_shapes(config: ml_collections.ConfigDict, model: ExpertConfig) -> TrainState:
     """Shapes and types of the state; nothing is computed."""
     return jax.eval_shape(lambda: initial_state(config, model, None, identity()))

@@ -24,6 +24,7 @@ from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.follower import pad
 from bridgeact_jax.sim.tasks import HELD_OUT, TASKS
 from bridgeact_jax.training.config import base_config, shipped_config
+from bridgeact_jax.training.exported import Origin
 
 NOISY = Condition("spline", errors=PlannerErrors(waypoint_noise=0.03, calibration=0.01))
 FILES = ("results.json", "episodes.jsonl")
@@ -255,16 +256,7 @@ def test_a_sweep_varies_one_axis_from_off():
 
 
 def checkpoint_of(monkeypatch, config):
-    class Checkpoints:
-        latest = 3
-
-        def config(self):
-            return config, {}
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(checkpoints, "open_checkpoints", lambda workdir: Checkpoints())
+    monkeypatch.setattr(checkpoints, "describe", lambda path: Origin(config, {}, 3, {}))
     monkeypatch.setattr(checkpoints, "load_expert", lambda workdir: None)
 
 
@@ -317,7 +309,7 @@ def test_an_unwritable_directory_is_found_before_anything_runs(tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["--policy=expert"], 2, "needs --checkpoint"),
+        (["--policy=cloud_only"], 2, "needs --checkpoint"),
         (["--policy=expert", "--checkpoint={tmp}"], 1, "no checkpoints here"),
         (["--policy=spline", "--suite=lng"], 2, "did you mean 'long'"),
         (["--policy=splin"], 2, "did you mean 'spline'"),

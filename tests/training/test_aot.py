@@ -15,10 +15,10 @@ from bridgeact_jax.datasets.store import open_store
 from bridgeact_jax.datasets.trajectories import resample
 from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.training import aot, tpus
-from bridgeact_jax.training.checkpoint import abstract_params
 from bridgeact_jax.training.config import check_config, expert_config, shipped_config
 from bridgeact_jax.training.costs import collective_bytes, matmul_flops
 from bridgeact_jax.training.mesh import make_mesh
+from bridgeact_jax.training.state import param_shapes
 from tests.training.conftest import run
 
 DEVICES = {
@@ -46,7 +46,7 @@ def test_shipped_configs_of_each_size(size, least, most):
     assert (pretrain.batch_size, finetune.batch_size) == (32_768, 256)
     assert (pretrain.use_cloud, finetune.use_cloud) == (False, True)
     assert pretrain.noise.waypoint == 0.10
-    leaves = jax.tree.leaves(abstract_params(expert_config(pretrain)))
+    leaves = jax.tree.leaves(param_shapes(expert_config(pretrain)))
     assert least * 1e6 < sum(math.prod(leaf.shape) for leaf in leaves) <= most * 1e6
 
 
@@ -101,7 +101,7 @@ def test_flops_of_the_step_agree_with_a_count_by_hand():
 
     kernels = [
         rows(path) * math.prod(leaf.shape)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(without_cloud(abstract_params(model)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(without_cloud(param_shapes(model)))
         if path[-1].key == "kernel"
     ]
     by_hand = 6 * config.batch_size * sum(kernels)  # forwards, and backwards twice as much
@@ -193,7 +193,7 @@ for fsdp in (1, 2):
 @pytest.mark.slow
 def test_collectives_of_the_step_are_of_parameters_never_of_the_batch():
     copied, sharded = map(eval, on_eight_devices(STEP).splitlines())
-    params = abstract_params(expert_config(shipped_config("pretrain", "S")))
+    params = param_shapes(expert_config(shipped_config("pretrain", "S")))
     trained = jax.tree.leaves(without_cloud(params))
     gradients = 4 * sum(math.prod(leaf.shape) for leaf in trained)
     assert copied.keys() == {"all-reduce"}
