@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_a_wheel_carries_code_cards_mixtures_configs_and_style(tmp_path):
+def test_a_wheel_carries_code_cards_mixtures_configs_style_and_the_expert(tmp_path):
     pytest.importorskip("hatchling")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
@@ -29,7 +29,7 @@ def test_a_wheel_carries_code_cards_mixtures_configs_and_style(tmp_path):
             ("configs", "bridgeact_jax/_configs/"),
         ]
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".toml", ".css")
+        if path.suffix in (".py", ".toml", ".css", ".safetensors", ".json")
     }
     assert wanted <= packed
     assert {name.split("/")[0] for name in packed if ".dist-info" not in name} == {"bridgeact_jax"}

@@ -210,12 +210,13 @@ def load_expert(
     """(config, model, EMA parameters, normalizer) on this host, float32.
 
     `checkpoint` is the workdir of a run, whose latest checkpoint is taken, or an exported
-    directory.
+    directory. Raises UserError if it is damaged or of another version.
     """
     if exported.is_exported(checkpoint):
         return exported.read_expert(checkpoint)
     checkpoints = open_checkpoints(checkpoint)
     config, _ = checkpoints.config()
+    exported.check_model(config, checkpoint)
     model = expert_config(config)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = {"ema": param_shapes(model), "normalizer": jax.eval_shape(identity)}

@@ -63,6 +63,16 @@ def is_exported(directory: epath.PathLike) -> bool:
     return (epath.Path(directory) / CONFIG).is_file()
 
 
+def check_model(config: ml_collections.ConfigDict, path: epath.PathLike) -> None:
+    """Raise UserError if the model of the checkpoint in `path` is not one of this version."""
+    found, known = set(config.model), {f.name for f in dataclasses.fields(ExpertConfig)}
+    if found != known:
+        raise UserError(
+            f"{path}: written by another version of bridgeact_jax than {__version__}: its model "
+            f"has other options ({', '.join(sorted(found ^ known))})"
+        )
+
+
 def tensors_of(params: dict, normalizer: Normalizer, dtype: str) -> dict[str, np.ndarray]:
     """The tensors by name; the parameters as `dtype`, the normalizer always float32."""
     named = {
@@ -118,12 +128,7 @@ def _read_config(path: epath.Path) -> tuple[Origin, str]:
                 f"{path}: its format is {content['format']}, this version reads {FORMAT}"
             )
         config = ml_collections.ConfigDict(content["config"])
-        found, known = set(config.model), {f.name for f in dataclasses.fields(ExpertConfig)}
-        if found != known:
-            raise UserError(
-                f"{path}: config.model has other options ({', '.join(sorted(found ^ known))}) "
-                f"than this version: it was written by bridgeact_jax {content['version']}"
-            )
+        check_model(config, path)
         origin = Origin(config, content["source"], content["step"], content["validation"])
         return origin, content["sha256"]
     except OSError as error:

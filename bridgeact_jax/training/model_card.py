@@ -22,8 +22,8 @@ def card_text(
       added: Markdown that ends the card.
     """
     config, model = origin.config, expert_config(origin.config)
-    plan = "a plan's waypoints, " if config.dropout.guidance < 1 else ""
-    cloud = ", a local point cloud" if config.use_cloud else ""
+    plan = "a plan's waypoints and " if config.dropout.guidance < 1 else ""
+    cloud = " and a local point cloud" if config.use_cloud else ""
     sees = "trajectories with local point clouds" if config.use_cloud else "trajectories only"
     lines = [
         "---",

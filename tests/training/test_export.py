@@ -158,6 +158,14 @@ def test_a_policy_is_checked_against_it_as_against_a_run(directory):
         check_checkpoint("cloud_only", str(directory), ["lift"], command="serve")
 
 
+def test_a_run_of_another_version_is_named(workdir, monkeypatch):
+    config = describe(workdir).config
+    config.model.breadth = 1
+    monkeypatch.setattr(Checkpoints, "config", lambda self: (config, {}))
+    with pytest.raises(UserError, match=r"expert: written by another version .*\(breadth\)"):
+        load_expert(workdir)
+
+
 def edited(change):
     def damage(copy):
         content = json.loads((copy / CONFIG).read_text())
