@@ -45,8 +45,9 @@ def receive(
     """The execution with a chunk (H, 8) that answers an observation of time `observed`.
 
     What was commanded so far fades over `blend` seconds from `now`; the gripper follows the new
-    chunk at once. A chunk older than the one being executed, or one that comes after `stop`,
-    changes nothing. Raises ValueError for a chunk of another shape or with numbers not finite.
+    chunk at once. Quaternions get the signs by which each is near the one before. A chunk older
+    than the one being executed, or one that comes after `stop`, changes nothing. Raises ValueError
+    for a chunk of another shape or with numbers not finite.
     """
     actions = np.asarray(actions, np.float32)
     if actions.ndim != 2 or actions.shape[1] != 8 or not len(actions):
@@ -57,7 +58,7 @@ def receive(
         return execution
     steps = int(np.ceil(blend / PERIOD)) + 1
     fading = np.stack([command(execution, now + PERIOD * step) for step in range(steps)])
-    return Execution(actions, observed, fading, now, blend)
+    return Execution(_continuous(fading[0, 3:7], actions), observed, fading, now, blend)
 
 
 def command(execution: Execution, now: float) -> np.ndarray:
@@ -80,6 +81,14 @@ def holding(execution: Execution, now: float) -> bool:
     """Whether there is nothing left to execute."""
     rows_ago = (now - execution.start) / PERIOD - (len(execution.rows) - 1)
     return execution.stopped or rows_ago > _TOUCHING
+
+
+def _continuous(before: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """The chunk with its quaternions' signs chosen, the first after the quaternion `before`."""
+    quaternions = np.concatenate([before[None], actions[:, 3:7]])
+    flips = np.sum(quaternions[1:] * quaternions[:-1], axis=1) < 0
+    signs = np.cumprod(np.where(flips, np.float32(-1), np.float32(1)))
+    return np.concatenate([actions[:, :3], signs[:, None] * actions[:, 3:7], actions[:, 7:]], 1)
 
 
 def _at(rows: np.ndarray, since: float) -> np.ndarray:
