@@ -78,7 +78,7 @@ def episode_clouds(
     for step, points in enumerate(frames):
         if len(points):
             rng = np.random.default_rng((episode.index, step))
-            clouds[step] = _bounded(rng, points, card.base_z_up and card.cloud is None)
+            clouds[step] = bounded(rng, points, card.base_z_up and card.cloud is None)
     return clouds
 
 
@@ -113,17 +113,28 @@ def lift(
       intrinsics: fx, fy, cx, cy in pixels; pixel (0, 0) is the centre of the top left one.
       T_base_camera: (4, 4) pose of the camera, whose axes are `camera.axes`.
     """
+    turned = T_base_camera * ([1, -1, -1, 1] if camera.axes == "opengl" else [1, 1, 1, 1])
+    farthest = np.inf if camera.max_depth is None else camera.max_depth
+    return points_of(depth, intrinsics, turned, scale=camera.depth_scale, farthest=farthest)
+
+
+def points_of(
+    depth: np.ndarray,
+    intrinsics: np.ndarray,
+    T_base_camera: np.ndarray,
+    *,
+    scale: float = 1.0,
+    farthest: float = np.inf,
+) -> np.ndarray:
+    """`lift` for a camera that looks along z, x right, y down; `farthest` in metres."""
     thin = int(np.ceil(np.sqrt(depth.size / MOST_PIXELS)))
-    z = depth[::thin, ::thin].astype(np.float32) * np.float32(camera.depth_scale)
-    known = np.isfinite(z) & (z > 0)
-    if camera.max_depth is not None:
-        known &= z <= camera.max_depth
+    z = depth[::thin, ::thin].astype(np.float32) * np.float32(scale)
+    known = np.isfinite(z) & (z > 0) & (z <= farthest)
     row, column = (thin * pixel.astype(np.float32) for pixel in np.nonzero(known))
     z = z[known]
     fx, fy, cx, cy = np.float32(intrinsics)
     points = np.stack([(column - cx) / fx * z, (row - cy) / fy * z, z], axis=-1)
-    rotation = T_base_camera[:3, :3] * ([1, -1, -1] if camera.axes == "opengl" else [1, 1, 1])
-    return points @ np.float32(rotation.T) + np.float32(T_base_camera[:3, 3])
+    return points @ np.float32(T_base_camera[:3, :3].T) + np.float32(T_base_camera[:3, 3])
 
 
 def _usable(card: Card) -> list[Camera]:
@@ -215,8 +226,8 @@ def _every_step(values: np.ndarray, shape: tuple[int, int], steps: int) -> np.nd
     return np.broadcast_to(matrices, (steps, *shape))
 
 
-def _bounded(rng: np.random.Generator, points: np.ndarray, has_table: bool) -> np.ndarray:
-    """2,048 of the points, at most a quarter of the table if there is enough else."""
+def bounded(rng: np.random.Generator, points: np.ndarray, has_table: bool) -> np.ndarray:
+    """2,048 of the points (N, 3), N > 0, at most a quarter of the table if there is enough else."""
     count = CLOUD_SHAPE[0]
     table = _of_table(points[:, 2]) if has_table else np.zeros(len(points), bool)
     share = min(table.mean(), MOST_TABLE) if not table.all() else 1.0
