@@ -51,6 +51,9 @@ COMMANDS = {
     "planner-data": Command(
         "bridgeact_jax.planning.planner_data", "fine-tuning data for a planner from demonstrations"
     ),
+    "record": Command(
+        "bridgeact_jax.serving.record", "an episode of MuJoCo as a recorded RGB-D stream"
+    ),
     "compare": Command(
         "bridgeact_jax.evaluation.compare", "two evaluations, episode by episode", "A B"
     ),
