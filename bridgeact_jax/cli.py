@@ -51,8 +51,14 @@ COMMANDS = {
     "planner-data": Command(
         "bridgeact_jax.planning.planner_data", "fine-tuning data for a planner from demonstrations"
     ),
+    "serve": Command(
+        "bridgeact_jax.serving.serve", "policy server for robots, in the protocol of openpi"
+    ),
     "record": Command(
         "bridgeact_jax.serving.record", "an episode of MuJoCo as a recorded RGB-D stream"
+    ),
+    "play": Command(
+        "bridgeact_jax.serving.play", "a recorded RGB-D stream sent to a server as a robot would"
     ),
     "compare": Command(
         "bridgeact_jax.evaluation.compare", "two evaluations, episode by episode", "A B"

@@ -1,0 +1,306 @@
+"""What the server remembers of one client: its plan, how far it is, what it was told to do.
+
+The steps are those of `evaluation.policies.ExpertPolicy`: track at every control step, a new chunk
+every so many of them and after each gripper event, samples drawn by (key, step). A session that is
+observed at 10 Hz says to the bit what the policy says in process.
+"""
+
+import zlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
+
+from bridgeact_jax.datasets.depth_clouds import RADIUS, bounded, points_of
+from bridgeact_jax.errors import UserError
+from bridgeact_jax.geometry.guidance import Waypoints, is_open
+from bridgeact_jax.serving.engine import Engine, Inputs, key_data
+from bridgeact_jax.serving.limiter import PERIOD, Limits, Start, hold, limit
+from bridgeact_jax.serving.metrics import Stopwatch
+from bridgeact_jax.serving.observations import Poses, Request
+from bridgeact_jax.sim.environment import CLOSE_BELOW, CLOUD_POINTS, OPEN_ABOVE
+
+NO_PLAN = (
+    "no plan: send 'plan', or 'prompt' to a server that was started with --planner=remote or file"
+)
+
+
+class Stale(Exception):
+    """The observation is too old to act on; the message says why."""
+
+
+class Job(NamedTuple):
+    """A request to a session: to act, or to reset.
+
+    heard: whether the last answer reached the client. standing: whether to stand still, without a
+    plan. oldest: as `Session.check_time` has it.
+    """
+
+    session: "Session"
+    request: Request
+    watch: Stopwatch
+    heard: bool = True
+    standing: bool = False
+    oldest: float = np.inf
+
+
+class Step(NamedTuple):
+    """What is answered to an observation.
+
+    actions (H, 8) float32, limited {reason: rows}; progress and length of the plan, metres, None
+    without a plan; guidance (P, 3) m, the plan's curve.
+    """
+
+    actions: np.ndarray
+    limited: dict[str, int]
+    progress: float | None = None
+    length: float | None = None
+    guidance: np.ndarray | None = None
+
+
+class Session:
+    """One client's arm. Only one thread may use it at a time.
+
+    Args:
+      execute: control steps after which a new chunk is sampled.
+      key: `engine.key_data`, what samples are drawn from.
+    """
+
+    def __init__(self, engine: Engine, limits: Limits, *, execute: int, key: np.ndarray):
+        self._engine, self._limits, self._execute = engine, limits, execute
+        self.reset(key)
+
+    def reset(self, key: np.ndarray | None = None) -> None:
+        """Forget plan, history, clock and gripper; draw samples from `key` if one is given."""
+        if key is not None:
+            self._key = key
+        self._plan: Poses | None = None
+        self._state = None
+        self._chunk: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._command: float | None = None
+        self._time: float | None = None
+        self._row = self._step = 0
+        self._due = False
+
+    @property
+    def planned(self) -> bool:
+        """Whether there is a plan."""
+        return self._plan is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether a new chunk is to be sampled."""
+        return self.planned and self._due
+
+    def drop_plan(self) -> None:
+        """Stand still until there is another plan."""
+        self._plan = None
+
+    def check_time(self, request: Request, oldest: float) -> None:
+        """Raise Stale for an observation measured before an earlier one, or too long ago.
+
+        Args:
+          oldest: seconds from measuring to sending, by the client's clock, that are let pass.
+        """
+        if request.time is None:
+            return
+        if self._time is not None and request.time < self._time - PERIOD / 2:
+            raise Stale(
+                f"'time' went back from {self._time:.6g} to {request.time:.6g} s: an episode "
+                "begins with 'request': 'reset'"
+            )
+        if request.sent is not None and request.sent - request.time > oldest:
+            age = request.sent - request.time
+            raise Stale(f"measured {age:.3g} s before it was sent: at most {oldest:g} s are right")
+
+    def observe(self, request: Request, *, heard: bool = True) -> None:
+        """Take note of where the arm is; follow the plan if the request has a new one.
+
+        Args:
+          heard: whether the last answer reached the client: else none of its rows were executed.
+
+        Raises UserError where the expert sees clouds and there is none.
+        """
+        if self._engine.sees_clouds and request.cloud is None and request.sight is None:
+            raise UserError(
+                "neither 'cloud' nor 'depth': this expert sees clouds; an empty one is (0, 3)"
+            )
+        steps = self._elapsed(request)
+        self._due |= not heard
+        if self._state is not None:
+            self._track(request, steps, heard)
+        if self._command is None:
+            width = request.gripper_width
+            self._command = float(np.isnan(width) or is_open(width))
+        if request.gripper is not None:
+            self._command = float(is_open(request.gripper))
+        if request.plan is not None and not request.plan.same_as(self._plan):
+            self._follow(request.plan, request)
+
+    def inputs(self, request: Request) -> Inputs:
+        """What the new chunk is sampled from."""
+        return Inputs(self._state, self._cloud(request), self._key, self._step)
+
+    def accept(self, chunk: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        """The new chunk: position (H, 3), rotation (H, 4), gripper (H,)."""
+        self._chunk, self._row, self._due = chunk, 0, False
+
+    def answer(self, request: Request) -> Step:
+        """The rows that are left of the chunk, or standing still without a plan; limited."""
+        start = Start(
+            request.position.astype(float), request.rotation.astype(float), self._velocity(),
+            self._command,
+        )  # fmt: skip
+        if not self.planned:
+            return Step(*limit(self._limits, start, hold(start, self._engine.horizon)))
+        rows = np.arange(self._row, self._row + self._engine.horizon)
+        rows = np.minimum(rows, self._engine.horizon - 1)
+        position, rotation, wanted = (column[rows] for column in self._chunk)
+        gripper, command = [], self._command
+        for value in wanted:
+            command = _switched(command, value)
+            gripper.append(command)
+        actions = np.column_stack([position, rotation, gripper]).astype(np.float32)
+        guidance = self._state.guidance
+        return Step(
+            *limit(self._limits, start, actions),
+            progress=float(np.asarray(self._state.progress)[0]),
+            length=float(np.asarray(guidance.progress)[0, -1]),
+            guidance=np.asarray(guidance.position)[0],
+        )
+
+    # ---- inside -------------------------------------------------------------------------------
+
+    def _elapsed(self, request: Request) -> int:
+        """Control steps since the last observation; keeps the clock."""
+        before, self._time = self._time, request.time if request.time is not None else self._time
+        if self._state is None:
+            return 0
+        if request.time is None or before is None:
+            self._due = True  # how many rows were executed is not known
+            return 1
+        steps = round((request.time - before) / PERIOD)
+        if steps == 0:
+            self._time = before
+        return max(0, min(steps, self._engine.horizon))
+
+    def _follow(self, plan: Poses, request: Request) -> None:
+        """Begin a plan at the pose of `request`, which has been observed."""
+        waypoints = Waypoints(
+            np.concatenate([request.position[None], plan.position]),
+            np.concatenate([request.rotation[None], plan.rotation]),
+            np.concatenate([np.float32([self._command]), plan.gripper]),
+            np.int32(1 + len(plan.position)),
+        )
+        if self._state is None:
+            self._state = self._engine.start(waypoints, request.gripper_width)
+        else:
+            self._state = self._engine.replace(self._state, waypoints)
+        self._plan, self._due = plan, True
+
+    def _track(self, request: Request, steps: int, heard: bool) -> None:
+        """The state `steps` control steps later, on the straight way to the measured pose."""
+        past = self._state.proprioception
+        was = np.asarray(past.position)[0, -1], np.asarray(past.rotation)[0, -1]
+        for step in range(1, steps + 1):
+            before = self._command
+            if heard:
+                self._execute_row()
+            if step == steps and request.gripper is not None:
+                self._command = float(is_open(request.gripper))
+            pose = _between(was, (request.position, request.rotation), step / steps)
+            self._state = self._engine.track(
+                self._state, *pose, self._command, request.gripper_width
+            )
+            self._step += 1
+            self._due |= self._command != before or self._step % self._execute == 0
+
+    def _execute_row(self) -> None:
+        """Take the row of the last answer that was due as executed."""
+        if self.planned and self._chunk is not None:
+            wanted = self._chunk[2][min(self._row, self._engine.horizon - 1)]
+            self._command = _switched(self._command, wanted)
+            self._row += 1
+
+    def _velocity(self) -> np.ndarray:
+        if self._state is None:
+            return np.zeros(3)
+        position = np.asarray(self._state.proprioception.position, float)[0]
+        return (position[-1] - position[-2]) / PERIOD
+
+    def _cloud(self, request: Request) -> np.ndarray:
+        """(CLOUD_POINTS, 3) float32; what is missing is infinitely far away."""
+        cloud = np.full((CLOUD_POINTS, 3), np.inf, np.float32)
+        if not self._engine.sees_clouds:
+            return cloud
+        rng = np.random.default_rng([zlib.crc32(self._key.tobytes()), self._step])
+        lifted = request.cloud is None
+        points = points_of(*request.sight[:3]) if lifted else request.cloud
+        if len(points) > CLOUD_POINTS or lifted:
+            offset = points - request.position
+            points = points[np.einsum("ij,ij->i", offset, offset) <= RADIUS**2]
+        if lifted and len(points):
+            points = bounded(rng, points, has_table=True)
+        elif len(points) > CLOUD_POINTS:
+            points = points[rng.choice(len(points), CLOUD_POINTS, replace=False)]
+        cloud[: len(points)] = points
+        return cloud
+
+
+def answer(engine: Engine, jobs: Sequence[Job]) -> list[Step | Exception | None]:
+    """What each job comes to, in order; the chunks that are due are sampled together.
+
+    What is wrong with one job is its result (`Stale`, `UserError`) and touches no other.
+    """
+    results: list[Step | Exception | None] = [None] * len(jobs)
+    acting, inputs = [], {}
+    for i, (session, request, watch, heard, standing, oldest) in enumerate(jobs):
+        if request.kind == "reset":
+            session.reset(None if request.seed is None else key_data(request.seed))
+            continue
+        try:
+            session.check_time(request, oldest)
+            with watch.part("track"):
+                if standing:
+                    session.drop_plan()
+                session.observe(request, heard=heard)
+            if not (standing or session.planned):
+                raise UserError(NO_PLAN)
+            if session.due:
+                with watch.part("crop"):
+                    inputs[i] = session.inputs(request)
+            acting.append(i)
+        except Exception as error:  # whatever one client sends, the others get their answers
+            results[i] = error
+    if inputs:
+        with ExitStack() as stack:
+            for i in inputs:
+                stack.enter_context(jobs[i].watch.part("sample"))
+            chunks = engine.act(list(inputs.values()))
+        for i, chunk in zip(inputs, chunks, strict=True):
+            jobs[i].session.accept(chunk)
+    for i in acting:
+        with jobs[i].watch.part("limit"):
+            results[i] = jobs[i].session.answer(jobs[i].request)
+    return results
+
+
+def _switched(command: float, wanted: float) -> float:
+    """The gripper command after a row that wants `wanted`: it changes beyond the hysteresis."""
+    if is_open(command):
+        return 0.0 if wanted < CLOSE_BELOW else command
+    return 1.0 if wanted > OPEN_ABOVE else command
+
+
+def _between(
+    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pose at `share` of the way from one (position, rotation) to the other."""
+    if share == 1:
+        return other
+    turn = Slerp([0, 1], Rotation.from_quat(np.stack([one[1], other[1]]), scalar_first=True))
+    position = (1 - share) * one[0] + share * other[0]
+    rotation = turn(share).as_quat(scalar_first=True)
+    return position.astype(np.float32), rotation.astype(np.float32)
