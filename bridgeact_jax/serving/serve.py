@@ -49,14 +49,16 @@ def define_flags() -> None:
         "corners of the box that the tool stays in: x,y,z low, x,y,z high, m, base frame",
     )
     for name, unit in (("speed", "m/s"), ("acceleration", "m/s^2"), ("rotation_rate", "rad/s")):
-        flags.DEFINE_float(name, getattr(LIMITS, name), f"the tool's largest, {unit}", 1e-3, 1e3)
+        flags.DEFINE_float(name, getattr(LIMITS, name), f"of the tool, at most; {unit}", 1e-3, 1e3)
     flags.DEFINE_float("deadline", Settings.deadline, "s from a message to its answer", 0.001, 60)
     flags.DEFINE_float(
         "oldest", Settings.oldest, "s from measuring to sending, by the client's clock", 0.0, 60
     )
     flags.DEFINE_integer("max_clients", Settings.max_clients, "at a time", 1)
     flags.DEFINE_float("max_message_mb", Settings.max_message / 2**20, "of one message", 0.01, 1024)
-    flags.DEFINE_float("write_timeout", Settings.write_timeout, "s a client may take to read", 0.1, 60)
+    flags.DEFINE_float(
+        "write_timeout", Settings.write_timeout, "s that a client may take to read", 0.1, 60
+    )
     flags.DEFINE_integer("seed", Settings.seed, "of the samples", 0)
     flags.DEFINE_string("log", None, "writes what is served for the Rerun viewer: FILE.rrd")
 
