@@ -87,7 +87,7 @@ def parse(message: Any) -> Request:
             raise UserError(f"unknown key {key[:40]!r}: {nearest(key[:40], KEYS)}")
     message = {key: value for key, value in message.items() if value is not None}
     kind = message.get("request", "act")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise _wrong("request", repr(kind[:40]) if isinstance(kind, str) else _kind(kind))
     if kind == "reset":
         return Request(kind, seed=_whole(message, "seed"))
