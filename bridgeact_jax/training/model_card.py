@@ -22,8 +22,10 @@ def card_text(
       added: Markdown that ends the card.
     """
     config, model = origin.config, expert_config(origin.config)
-    plan = "a plan's waypoints and " if config.dropout.guidance < 1 else ""
-    cloud = " and a local point cloud" if config.use_cloud else ""
+    plan = ["a plan's waypoints"] if config.dropout.guidance < 1 else []
+    cloud = ["a local point cloud"] if config.use_cloud else []
+    *inputs, last = [*plan, *cloud, "the arm's state"]
+    told = f"{', '.join(inputs)} and {last}" if inputs else last
     sees = "trajectories with local point clouds" if config.use_cloud else "trajectories only"
     lines = [
         "---",
@@ -33,7 +35,7 @@ def card_text(
         "",
         "# Action expert",
         "",
-        f"A diffusion policy that turns {plan}the arm's state{cloud} into "
+        f"A diffusion policy that turns {told} into "
         f"end-effector motion: {model.horizon} targets, 0.1 s apart, relative to the current pose "
         "in base axes. It learns motion, not tasks.",
         "",
@@ -53,6 +55,7 @@ def card_text(
         "",
         "```",
         "bridgeact evaluate --checkpoint=THIS_DIRECTORY --suite=lift --out=DIR",
+        "bridgeact serve --checkpoint=THIS_DIRECTORY",
         "```",
         "",
         f"`{WEIGHTS}` holds the weights and the normalizer of actions, `{CONFIG}` the whole "
@@ -98,7 +101,7 @@ def _data(origin: Origin) -> list[str]:
         for name, part in mixture["datasets"].items()
     ]
     return [
-        f"The mixture {mixture['name']}:",
+        f"Mixture: {mixture['name']}.",
         "",
         "| dataset | drawn | episodes | steps | licence |",
         "|---|---|---|---|---|",
