@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,14 @@ class Desk:
     def __init__(self, planner: Planner):
         self._planner, self._free = planner, asyncio.Semaphore(AT_ONCE)
 
-    async def ask(self, request: Request) -> Poses:
-        """The poses to pass from the request's on. Raises PlanningError, or UserError."""
-        asked = plan_request(request)
+    def ask(self, request: Request) -> Coroutine[Any, Any, Poses]:
+        """The poses to pass from the request's on; awaiting them may raise PlanningError.
 
+        Raises UserError at once if something is missing in the request.
+        """
+        return self._poses(plan_request(request))
+
+    async def _poses(self, asked: PlanRequest) -> Poses:
         def plan() -> Poses:
             waypoints = waypoints_of(self._planner.plan(asked), asked)
             return Poses(*(np.asarray(column[1:]) for column in waypoints[:3]))

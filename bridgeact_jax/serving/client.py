@@ -9,9 +9,11 @@
             robot.move_to(command.pose)  # (8,): x y z m, w x y z, gripper 1 = open
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +26,8 @@ from bridgeact_jax.serving import chunks, wire
 
 TOKEN_VARIABLE = "BRIDGEACT_TOKEN"
 SHORTEST_TOKEN = 16  # characters
+_QUIET = logging.getLogger(__name__)
+_QUIET.setLevel(logging.CRITICAL)  # it would show the token
 
 
 class ServerError(UserError):
@@ -78,10 +82,13 @@ class Client:
     ):
         self._url, self._timeout = url, timeout
         headers = None if token is None else {"Authorization": f"Api-Key {token}"}
+        self._stack = ExitStack()
         try:
-            self._connection = connect(
-                url, additional_headers=headers, compression=None, max_size=None,
-                open_timeout=timeout, close_timeout=1,
+            self._connection = self._stack.enter_context(
+                connect(
+                    url, additional_headers=headers, compression=None, max_size=None, proxy=None,
+                    open_timeout=timeout, close_timeout=1, logger=_QUIET,
+                )
             )  # fmt: skip
         except websockets.InvalidStatus as error:
             body = (error.response.body or b"").decode("utf-8", "replace").strip()
@@ -112,7 +119,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection."""
-        self._connection.close()
+        self._stack.close()
 
     def __enter__(self) -> "Client":
         return self

@@ -60,9 +60,9 @@ class Conversation:
         if request.kind == "plan":
             return await self._plan(request)
         self._ask_if_new(request)
+        status, message = self._standing()
         if self._poses is not None:
             request = request._replace(plan=self._poses)
-        status, message = self._standing()
         answer = await self._act(request, status is not None, watch, received)
         if status is not None and answer["status"] == "ok":
             answer |= {"status": status} | ({"message": message} if message else {})

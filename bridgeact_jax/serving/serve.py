@@ -9,6 +9,7 @@ is. SIGTERM or Ctrl-C ends it.
 import asyncio
 import ipaddress
 import logging
+import math
 import signal
 import sys
 
@@ -85,6 +86,9 @@ def main(argv: list[str]) -> None:
 
 def settings_of(args: flags.FlagValues) -> Settings:
     """The settings that the flags describe. Raises UsageError."""
+    for name in ("speed", "acceleration", "rotation_rate", "deadline", "oldest", "write_timeout"):
+        if math.isnan(args[name].value):
+            raise UsageError(f"serve: --{name} must be a number, not 'nan'")
     token = read_token(args.token_file)
     if token is None and not _is_loopback(args.host):
         raise UsageError(
