@@ -1,5 +1,8 @@
 """An episode of MuJoCo as a recorded RGB-D stream: colour, depth, camera and arm at 10 Hz.
 
+Of the depth the robot is cut out, as a robot's own driver does by its model: an expert has never
+seen points of the robot. The colours keep it.
+
 The arm follows the plan of a perfect planner, which the stream holds too; `bridgeact play` sends
 it to a server as a robot would.
 """
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from scipy.ndimage import binary_dilation
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.progress import Progress
@@ -17,6 +21,7 @@ from bridgeact_jax.sim.environment import CONTROL_PERIOD, Environment
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
 
 SIZE = 240  # pixels a side, as many as the rays of the cameras that the expert learned from
+EDGE = 2  # pixels around the robot that are cut out with it
 
 
 def define_flags() -> None:
@@ -61,6 +66,8 @@ def record(env: Environment, seed: int, episode: int, size: int = SIZE) -> Recor
     with Progress(most, "frames", "recording") as progress:
         while True:
             picture, depth, _ = env.view(size)
+            robot = rendering.robot_pixels(env.scene, env.world, env.cameras[0], size)
+            depth[binary_dilation(robot, iterations=EDGE)] = 0
             pictures.append(picture)
             commanded.append(float(env.world.gripper_open))
             depths.append(np.round(1e3 * depth).astype(np.uint16))
@@ -79,7 +86,7 @@ def record(env: Environment, seed: int, episode: int, size: int = SIZE) -> Recor
         gripper=np.array(commanded, np.float32),
         depth=np.stack(depths),
         intrinsics=rendering.intrinsics(size) - to_centres,
-        camera_pose=pose,
+        camera_pose=np.tile(pose, (len(measured), 1, 1)),
         prompt=env.instruction,
         image=np.stack(pictures),
         plan_position=plan.position[1:],

@@ -15,7 +15,7 @@ from bridgeact_jax.geometry.poses import Pose as QuaternionPose
 from bridgeact_jax.sim import scene
 from bridgeact_jax.sim.arms import COLLISION_GROUP
 from bridgeact_jax.sim.cameras import FIELD_OF_VIEW, Pose
-from bridgeact_jax.sim.world import World
+from bridgeact_jax.sim.world import World, robot_geoms
 
 MAX_DEPTH = 10.0  # metres; what is farther has depth 0
 _HELP = (
@@ -88,6 +88,17 @@ def rgbd(
         renderer.disable_depth_rendering()
         depths.append(np.where(depth < MAX_DEPTH, depth, 0))
     return np.stack(colours), np.stack(depths).astype(np.float32)
+
+
+def robot_pixels(key: tuple, world: World, pose: Pose, size: int) -> np.ndarray:
+    """(size, size) bool: where a camera at `pose` sees the robot, in the pictures of `rgbd`."""
+    stage, renderer = _renderer(key, size, size, np.degrees(FIELD_OF_VIEW))
+    stage.follow(world)
+    renderer.update_scene(stage.data, _free_camera(pose), stage.option)
+    renderer.enable_segmentation_rendering()
+    number, kind = np.moveaxis(renderer.render(), -1, 0)
+    renderer.disable_segmentation_rendering()
+    return (kind == mujoco.mjtObj.mjOBJ_GEOM) & robot_geoms(stage.model)[number]
 
 
 def intrinsics(size: int) -> np.ndarray:

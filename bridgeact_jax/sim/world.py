@@ -16,6 +16,11 @@ _CORNERS = np.array(np.meshgrid((-1, 1), (-1, 1), (-1, 1))).reshape(3, 8).T
 _FREE = mujoco.mjtJoint.mjJNT_FREE
 
 
+def robot_geoms(model: mujoco.MjModel) -> np.ndarray:
+    """(ngeom,) bool: which geoms of a scene belong to the robot."""
+    return model.body_rootid[model.geom_bodyid] == model.body(ROOT).id
+
+
 class World:
     """What tasks see of an environment. Base frame, metres, radians."""
 
@@ -26,8 +31,7 @@ class World:
         self._tcp = model.site(TCP_SITE).id
         finger = model.joint(LEFT_FINGER)
         self._finger, self._travel = finger.qposadr[0], finger.range[1]
-        roots = model.body_rootid[model.geom_bodyid]
-        self.is_robot = roots == model.body(ROOT).id  # (ngeom,)
+        self.is_robot = robot_geoms(model)
         self._body = functools.cache(lambda name: model.body(name).id)
         self._geom = functools.cache(lambda name: model.geom(name).id)
 

@@ -11,6 +11,7 @@ from bridgeact_jax import cli
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.evaluation.films import can_render
 from bridgeact_jax.serving import play as player
+from bridgeact_jax.serving.client import Client, ServerError
 from bridgeact_jax.serving.play import Answer, deviations, play, summary, write_log
 from bridgeact_jax.serving.record import record
 from bridgeact_jax.serving.recording import (
@@ -22,6 +23,7 @@ from bridgeact_jax.serving.recording import (
     write_recording,
 )
 from bridgeact_jax.serving.rerun_log import RerunLog
+from bridgeact_jax.serving.server import Settings, serving
 
 HEIGHT, WIDTH, FRAMES = 6, 8, 12
 ABOVE = 0.8  # metres of the camera above a table at height zero
@@ -224,6 +226,18 @@ def test_the_command_tells_what_was_answered(
     assert shown in "".join(capsys.readouterr())
 
 
+def test_the_whole_chain_answers_a_file(recording, engine):
+    patient = Settings(port=0, deadline=60.0)
+    with serving(engine, patient) as server, Client(f"ws://127.0.0.1:{server.port}") as client:
+        answers = list(play(recording, client.infer, speed=0))
+        assert [answer.reply["status"] for answer in answers] == ["ok"] * FRAMES
+        assert all(answer.actions.shape == (engine.horizon, 8) for answer in answers)
+    assert f"ok {FRAMES}" in summary(recording, answers)
+    with serving(engine, patient) as server, Client(f"ws://127.0.0.1:{server.port}") as client:
+        with pytest.raises(ServerError, match="no plan"):
+            list(play(recording, client.infer, speed=0, planned=False))
+
+
 def test_a_log_holds_cloud_guidance_chunk_and_path(recording, tmp_path):
     chunks = pytest.importorskip("rerun.chunk")
     answers = Robot().play(recording, speed=0)
@@ -276,6 +290,11 @@ def test_an_episode_recorded_is_what_the_camera_saw(tmp_path):
     grasp = read.plan_position[np.argmin(read.plan_gripper)]
     nearest = np.linalg.norm(points - grasp, axis=1).min()
     assert nearest < 0.03
+    # The robot is cut out: nothing is left where the hand is, above the tool that points down.
+    for frame in range(len(read)):
+        points, _ = lifted(read, frame)
+        hand = read.position[frame] + np.linspace(0.06, 0.2, 8)[:, None] * [0.0, 0.0, 1.0]
+        assert np.linalg.norm(points[:, None] - hand, axis=-1).min() > 0.04
     assert read.gripper[0] == 1 and read.gripper[-1] == 0
     tool = Rotation.from_quat(read.rotation, scalar_first=True).apply([0, 0, 1])
     assert np.all(tool[:, 2] < -0.9)
