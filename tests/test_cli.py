@@ -138,7 +138,9 @@ def test_help_marks_required_flags_and_defaults(command, capsys):
     assert "--out (required)" in shown and "--episodes (default 3)" in shown
 
 
-@pytest.mark.parametrize("words", [["--help"], ["datasets"], ["convert", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["datasets"], ["convert", "--help"], ["play", "--help"]]
+)
 def test_light_commands_import_neither_jax_nor_tensorflow(words):
     script = (
         "import sys; from bridgeact_jax import cli\n"
