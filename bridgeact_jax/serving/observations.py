@@ -20,7 +20,8 @@ KEYS = {
     "gripper_width": "(), measured, 0 closed to 1 open; left out or NaN where it is not measured",
     "gripper": "(), as last commanded, 1 = open; left out: as the last answer had it",
     "cloud": "(M, 3) m, base frame, without the robot's own points",
-    "depth": "(h, w) m, or uint16 mm, along the optical axis, 0 = unknown; instead of cloud",
+    "depth": "(h, w) m, or uint16 mm, along the optical axis, 0 = unknown, also where the robot is "
+    "seen; instead of cloud",
     "intrinsics": "(3, 3) of the depth camera, pixels",
     "camera_pose": "(4, 4) of the depth camera in the base; x right, y down, z forward",
     "image": "(h, w, 3) uint8 of the depth camera, for the server's planner",

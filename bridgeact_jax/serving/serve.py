@@ -11,7 +11,6 @@ import ipaddress
 import logging
 import math
 import signal
-import sys
 
 from absl import flags
 
@@ -69,10 +68,7 @@ def main(argv: list[str]) -> None:
     del argv
     args = flags.FLAGS
     settings, planner = settings_of(args), planner_of(args)
-    logging.basicConfig(
-        stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.WARNING
-    )
-    logging.getLogger("bridgeact_jax.serving").setLevel(logging.INFO)
+    _log_to_stderr()
     engine = Engine(shipped_expert() if args.checkpoint is None else args.checkpoint)
     logbook = None if args.log is None else Logbook(RerunLog(args.log))
     print("compiling ...", flush=True)
@@ -136,6 +132,14 @@ async def _run(server: Server, host: str) -> None:
     async with server:
         print(f"serving on ws://{host}:{server.port}", flush=True)
         await ended.wait()
+
+
+def _log_to_stderr() -> None:
+    log, handler = logging.getLogger("bridgeact_jax.serving"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _is_loopback(host: str) -> bool:

@@ -249,7 +249,7 @@ class Server:
                     self._logbook.write(
                         Entry(
                             f"client_{number}", steps, request.time, request.position,
-                            request.cloud, last.guidance, last.actions,
+                            last.cloud, last.guidance, last.actions,
                         )
                     )  # fmt: skip
                     steps += 1

@@ -49,8 +49,9 @@ class Job(NamedTuple):
 class Step(NamedTuple):
     """What is answered to an observation.
 
-    actions (H, 8) float32, limited {reason: rows}; progress and length of the plan, metres, None
-    without a plan; guidance (P, 3) m, the plan's curve.
+    actions (H, 8) float32, limited {reason: rows}; progress and length of the plan, metres, and
+    guidance (P, 3) m, its curve, None without a plan; cloud (N, 3) m, what a new chunk was sampled
+    from, None where none was.
     """
 
     actions: np.ndarray
@@ -58,6 +59,7 @@ class Step(NamedTuple):
     progress: float | None = None
     length: float | None = None
     guidance: np.ndarray | None = None
+    cloud: np.ndarray | None = None
 
 
 class Session:
@@ -81,6 +83,7 @@ class Session:
         self._chunk: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._command: float | None = None
         self._time: float | None = None
+        self._cloud: np.ndarray | None = None
         self._row = self._step = 0
         self._due = False
 
@@ -141,7 +144,8 @@ class Session:
 
     def inputs(self, request: Request) -> Inputs:
         """What the new chunk is sampled from."""
-        return Inputs(self._state, self._cloud(request), self._key, self._step)
+        self._cloud = self._look(request)
+        return Inputs(self._state, self._cloud, self._key, self._step)
 
     def accept(self, chunk: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         """The new chunk: position (H, 3), rotation (H, 4), gripper (H,)."""
@@ -163,12 +167,13 @@ class Session:
             command = _switched(command, value)
             gripper.append(command)
         actions = np.column_stack([position, rotation, gripper]).astype(np.float32)
-        guidance = self._state.guidance
+        guidance, cloud, self._cloud = self._state.guidance, self._cloud, None
         return Step(
             *limit(self._limits, start, actions),
             progress=float(np.asarray(self._state.progress)[0]),
             length=float(np.asarray(guidance.progress)[0, -1]),
             guidance=np.asarray(guidance.position)[0],
+            cloud=None if cloud is None else cloud[np.isfinite(cloud).all(axis=1)],
         )
 
     # ---- inside -------------------------------------------------------------------------------
@@ -230,7 +235,7 @@ class Session:
         position = np.asarray(self._state.proprioception.position, float)[0]
         return (position[-1] - position[-2]) / PERIOD
 
-    def _cloud(self, request: Request) -> np.ndarray:
+    def _look(self, request: Request) -> np.ndarray:
         """(CLOUD_POINTS, 3) float32; what is missing is infinitely far away."""
         cloud = np.full((CLOUD_POINTS, 3), np.inf, np.float32)
         if not self._engine.sees_clouds:

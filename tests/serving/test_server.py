@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from types import SimpleNamespace
 
 import msgpack
@@ -325,25 +326,25 @@ def test_between_late_answers_the_chunk_is_executed_then_its_end_is_held():
         assert command.status == ("ok" if step == 0 else "late" if step < 8 else "held: late")
 
 
-def test_a_client_that_does_not_read_is_dropped_and_the_others_are_served(engine):
+def test_a_client_that_does_not_read_is_dropped_and_the_others_are_served(engine, caplog):
+    caplog.set_level(logging.INFO)
     settings = Settings(port=0, deadline=20.0, write_timeout=0.3)
     with serving(engine, settings) as server, Client(address(server)) as good:
         tcp = socket.socket()
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         tcp.connect(("127.0.0.1", server.port))
-        slow = connect(address(server), sock=tcp, compression=None, max_queue=1)
-        message = wire.pack({"request": "act", "unknown" * 500: 1})
+        message = wire.pack({**OBSERVATION, "plan": PLAN, "time": 0.0})
 
         def flood():
-            try:
-                while True:
-                    slow.send(message)
-            except (OSError, websockets.ConnectionClosed):
-                pass
+            with suppress(OSError, websockets.ConnectionClosed):
+                with connect(address(server), sock=tcp, compression=None, max_queue=1) as slow:
+                    while True:
+                        slow.send(message)
 
         sender = threading.Thread(target=flood, daemon=True)
         sender.start()
-        wait_for(lambda: server.metrics.counts()["clients_dropped"] == 1, 20)
+        wait_for(lambda: server.metrics.counts()["clients_dropped"] == 1, 30)
+        assert "client 1: dropped: does not read" in caplog.text
         assert good.infer({**OBSERVATION, "plan": PLAN})["status"] == "ok"
         sender.join(10)
 
