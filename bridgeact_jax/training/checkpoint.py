@@ -225,4 +225,10 @@ def load_expert(
     )
     saved = checkpoints.restore_parts(abstract)
     checkpoints.close()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(saved):
+        if isinstance(leaf, jax.ShapeDtypeStruct):  # what Orbax leaves where nothing was saved
+            raise UserError(
+                f"{checkpoint}: written by another version of bridgeact_jax: it lacks "
+                f"'{jax.tree_util.keystr(path, simple=True, separator='/')}'"
+            )
     return config, model, saved["ema"], saved["normalizer"]

@@ -166,6 +166,18 @@ def test_a_run_of_another_version_is_named(workdir, monkeypatch):
         load_expert(workdir)
 
 
+def test_a_run_that_lacks_a_weight_is_named(workdir, tmp_path):
+    saved = describe(workdir)
+    _, model, params, normalizer = load_expert(workdir)
+    del params["cloud_gate"]
+    state = state_shapes(saved.config, model)._replace(ema=params, normalizer=normalizer)
+    state = state._replace(step=jnp.zeros((), jnp.int32), params={}, opt_state=())
+    with Checkpoints(tmp_path / "older", keep=1) as checkpoints:
+        checkpoints.save(7, state, saved.config, saved.source)
+    with pytest.raises(UserError, match="older: written by another version.*'ema/cloud_gate'"):
+        load_expert(tmp_path / "older")
+
+
 def edited(change):
     def damage(copy):
         content = json.loads((copy / CONFIG).read_text())
