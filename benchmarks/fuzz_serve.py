@@ -144,8 +144,10 @@ class Good(threading.Thread):
         with self._lock:
             times, statuses = self._times, dict(self._statuses)
             self._times, self._statuses = [], collections.Counter()
-        p50, p95 = np.quantile(times or [np.nan], [0.5, 0.95])
-        return {**statuses, "p50_ms": round(1e3 * p50, 1), "p95_ms": round(1e3 * p95, 1)}
+        if times:
+            p50, p95 = 1e3 * np.quantile(times, [0.5, 0.95])
+            statuses |= {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1)}
+        return statuses
 
     def end(self) -> None:
         self._end.set()
@@ -162,22 +164,26 @@ class Attacker:
 
     def send(self, frame: bytes | str) -> None:
         """Send a frame; counts how it was answered."""
-        if self._connection is None:
-            self._connection = connect(
-                self._url, compression=None, max_size=None, ping_interval=None, proxy=None,
-                legacy=True,
-            )  # fmt: skip
-            self._connection.recv()
-        try:
-            self._connection.send(frame)
-            answer = self._connection.recv(timeout=PATIENCE)
-            self.outcomes["error" if isinstance(answer, str) else "answer"] += 1
-        except TimeoutError:
-            self.outcomes["silence"] += 1
-            self.leave()
-        except websockets.ConnectionClosed:
-            self.outcomes["closed"] += 1
-            self._connection = None
+        for fresh in (False, True):  # an error may have closed the connection meanwhile
+            if self._connection is None:
+                self._connection = connect(
+                    self._url, compression=None, max_size=None, ping_interval=None, proxy=None,
+                    legacy=True,
+                )  # fmt: skip
+                self._connection.recv()
+            try:
+                self._connection.send(frame)
+                answer = self._connection.recv(timeout=PATIENCE)
+            except TimeoutError:
+                self.outcomes["silence"] += 1
+                self.leave()
+                return
+            except websockets.ConnectionClosed:
+                self._connection = None
+                self.outcomes["closed"] += fresh
+            else:
+                self.outcomes["error" if isinstance(answer, str) else "answer"] += 1
+                return
 
     def leave(self) -> None:
         if self._connection is not None:
