@@ -17,6 +17,7 @@ not read was not dropped, or if the server died.
 import argparse
 import collections
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -69,7 +70,7 @@ class Process:
     """The server in a process of its own."""
 
     def __init__(self, checkpoint: str):
-        words = ["serve", f"--checkpoint={checkpoint}", "--port=0", "--max_clients=64"]
+        words = ["serve", f"--checkpoint={checkpoint}", "--port=0", "--max_clients=80"]
         words += ["--deadline=2", "--write_timeout=1", "--max_message_mb=1"]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bridgeact_jax.cli", *words],
@@ -156,39 +157,46 @@ class Good(threading.Thread):
 
 
 class Attacker:
-    """Sends what it is told over a connection that is made anew where it was closed."""
+    """Sends what it is told over some connections in turn, made anew where they were closed.
 
-    def __init__(self, url: str):
-        self._url, self._connection = url, None
+    Several, since the server reads only so many messages a second from each.
+    """
+
+    def __init__(self, url: str, count: int = 16):
+        self._url, self._connections = url, [None] * count
+        self._turns = itertools.cycle(range(count))
         self.outcomes = collections.Counter()
 
     def send(self, frame: bytes | str) -> None:
         """Send a frame; counts how it was answered."""
+        turn = next(self._turns)
         for fresh in (False, True):  # an error may have closed the connection meanwhile
-            if self._connection is None:
-                self._connection = connect(
+            connection = self._connections[turn]
+            if connection is None:
+                connection = self._connections[turn] = connect(
                     self._url, compression=None, max_size=None, ping_interval=None, proxy=None,
                     legacy=True,
                 )  # fmt: skip
-                self._connection.recv()
+                connection.recv()
             try:
-                self._connection.send(frame)
-                answer = self._connection.recv(timeout=PATIENCE)
+                connection.send(frame)
+                answer = connection.recv(timeout=PATIENCE)
             except TimeoutError:
                 self.outcomes["silence"] += 1
-                self.leave()
+                connection.close()
+                self._connections[turn] = None
                 return
             except websockets.ConnectionClosed:
-                self._connection = None
+                self._connections[turn] = None
                 self.outcomes["closed"] += fresh
             else:
                 self.outcomes["error" if isinstance(answer, str) else "answer"] += 1
                 return
 
     def leave(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in self._connections:
+            if connection is not None:
+                connection.close()
 
 
 # ---- messages -----------------------------------------------------------------------------------

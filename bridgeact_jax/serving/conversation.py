@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from bridgeact_jax.errors import UserError
@@ -22,9 +23,7 @@ class Conversation:
       desk: the server's planner, None where there is none.
       deadline: seconds from a message's receipt to its answer.
       oldest: seconds from measuring to sending, by the client's clock.
-
-    Attributes:
-      last: the last `Step` that was answered, None if there was none.
+      note: is told of each observation that was acted on.
     """
 
     def __init__(
@@ -36,12 +35,12 @@ class Conversation:
         *,
         deadline: float,
         oldest: float,
+        note: Callable[[Request, Step], None] | None = None,
     ):
         self._session, self._batcher, self._desk = session, batcher, desk
         self._metrics, self._deadline, self._oldest = metrics, deadline, oldest
-        self._heard = True
+        self._note, self._heard = note, True
         self._forget()
-        self.last: Step | None = None
 
     async def answer(
         self, request: Request, watch: Stopwatch, received: float
@@ -50,7 +49,6 @@ class Conversation:
 
         Raises UserError for a request that makes no sense here.
         """
-        self.last = None
         if request.kind == "reset":
             self._forget()
             self._heard = True
@@ -92,7 +90,9 @@ class Conversation:
         watch.seconds["wait"] = infer - sum(
             watch.seconds.get(part, 0.0) for part in ("track", "crop", "sample", "limit")
         )
-        self._heard, self.last = True, step
+        self._heard = True
+        if self._note is not None:
+            self._note(request, step)
         self._metrics.count("chunks", "sample" in watch.seconds)
         self._metrics.count("limited", bool(step.limited))
         answer = {"status": "ok", "actions": step.actions, "limited": step.limited}

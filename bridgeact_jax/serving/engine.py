@@ -17,7 +17,7 @@ from bridgeact_jax.sim.environment import CLOUD_POINTS
 from bridgeact_jax.sim.follower import pad
 from bridgeact_jax.training.checkpoint import load_expert
 
-BATCHES = (1, 8)  # sizes that are compiled
+BATCHES = (1, 2, 4, 8)  # sizes that are compiled
 
 
 class Inputs(NamedTuple):
@@ -34,7 +34,11 @@ class Inputs(NamedTuple):
 
 
 class Engine:
-    """A checkpoint, ready to act. `checkpoint` is a workdir or an exported directory.
+    """A checkpoint, ready to act.
+
+    Args:
+      checkpoint: a workdir or an exported directory.
+      batches: sizes to compile, rising.
 
     Attributes:
       horizon: rows of a chunk, 0.1 s apart.
@@ -43,7 +47,8 @@ class Engine:
     Raises UserError if there is no checkpoint, and UsageError for one that never saw a plan.
     """
 
-    def __init__(self, checkpoint: epath.PathLike):
+    def __init__(self, checkpoint: epath.PathLike, batches: Sequence[int] = BATCHES):
+        self._batches = batches
         config, model, *saved = load_expert(checkpoint)
         if config.dropout.guidance == 1.0:
             raise UsageError(f"serve: --checkpoint={checkpoint} has never seen a plan")
@@ -59,6 +64,11 @@ class Engine:
 
         self._act = jax.jit(act)
 
+    @property
+    def largest(self) -> int:
+        """How many arms act at once."""
+        return self._batches[-1]
+
     def warm(self) -> None:
         """Compile everything."""
         position, rotation = np.zeros((2, 3), np.float32), np.eye(4, dtype=np.float32)[[0, 0]]
@@ -67,7 +77,7 @@ class Engine:
         state = self.track(state, position[0], rotation[0], 1.0, np.nan)
         cloud = np.full((CLOUD_POINTS, 3), np.inf, np.float32)
         inputs = Inputs(state, cloud, key_data(0), 0)
-        for size in BATCHES:
+        for size in self._batches:
             self.act([inputs] * size)
 
     def start(self, plan: Waypoints, gripper_width: float) -> LoopState:
@@ -93,11 +103,11 @@ class Engine:
         )  # fmt: skip
 
     def act(self, rows: Sequence[Inputs]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Position (H, 3), rotation (H, 4) and gripper (H,) for at most `BATCHES[-1]` arms.
+        """Position (H, 3), rotation (H, 4) and gripper (H,) for at most `largest` arms.
 
         Waits for the device. The batch is padded by repeating its last row.
         """
-        size = next(size for size in BATCHES if size >= len(rows))
+        size = next(size for size in self._batches if size >= len(rows))
         padded = [*rows, *[rows[-1]] * (size - len(rows))]
         states = jax.device_get([row.state for row in padded])
         state = jax.tree.map(lambda *parts: np.concatenate(parts), *states)

@@ -2,44 +2,32 @@
 
 import queue
 import threading
-from typing import NamedTuple
+from collections import Counter
 
-import numpy as np
-
+from bridgeact_jax.serving.observations import Request
 from bridgeact_jax.serving.rerun_log import RerunLog
+from bridgeact_jax.serving.sessions import Step
 
 WAITING = 256  # steps that may wait; what is more is left out
 
 
-class Entry(NamedTuple):
-    """One answered observation of client `stream`, its `number` from 0; as `RerunLog.step`."""
-
-    stream: str
-    number: int
-    time: float | None
-    position: np.ndarray
-    cloud: np.ndarray | None
-    guidance: np.ndarray | None
-    actions: np.ndarray
-
-
 class Logbook:
-    """Writes entries to a `RerunLog` in a thread of its own.
+    """Writes what was answered to a `RerunLog`, in a thread of its own.
 
     Attributes:
-      left_out: how many did not find room.
+      left_out: how many steps did not find room.
     """
 
     def __init__(self, log: RerunLog):
-        self._log, self.left_out = log, 0
-        self._waiting: queue.Queue[Entry | None] = queue.Queue(WAITING)
+        self._log, self._steps, self.left_out = log, Counter(), 0
+        self._waiting: queue.Queue[tuple[str, Request, Step] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, name="logbook", daemon=True)
         self._thread.start()
 
-    def write(self, entry: Entry) -> None:
-        """Note down an entry, or leave it out."""
+    def note(self, stream: str, request: Request, step: Step) -> None:
+        """Write down what `stream` was answered, or leave it out."""
         try:
-            self._waiting.put_nowait(entry)
+            self._waiting.put_nowait((stream, request, step))
         except queue.Full:
             self.left_out += 1
 
@@ -50,9 +38,10 @@ class Logbook:
         self._log.close()
 
     def _work(self) -> None:
-        while (entry := self._waiting.get()) is not None:
-            stream, number, *_ = entry
+        while (noted := self._waiting.get()) is not None:
+            stream, request, step = noted
             self._log.step(
-                stream, number, time=entry.time, position=entry.position, cloud=entry.cloud,
-                guidance=entry.guidance, actions=entry.actions,
+                stream, self._steps[stream], time=request.time, position=request.position,
+                cloud=step.cloud, guidance=step.guidance, actions=step.actions,
             )  # fmt: skip
+            self._steps[stream] += 1

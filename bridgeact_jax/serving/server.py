@@ -9,13 +9,16 @@ import hmac
 import http
 import itertools
 import logging
+import math
 import queue
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import websockets
@@ -32,9 +35,9 @@ from bridgeact_jax.serving import wire
 from bridgeact_jax.serving.asking import Desk
 from bridgeact_jax.serving.batching import Batcher
 from bridgeact_jax.serving.conversation import Conversation
-from bridgeact_jax.serving.engine import BATCHES, Engine, key_data
+from bridgeact_jax.serving.engine import Engine, key_data
 from bridgeact_jax.serving.limiter import PERIOD, Limits
-from bridgeact_jax.serving.logbook import Entry, Logbook
+from bridgeact_jax.serving.logbook import Logbook
 from bridgeact_jax.serving.metrics import Metrics, Stopwatch
 from bridgeact_jax.serving.observations import KEYS, parse
 from bridgeact_jax.serving.sessions import Session
@@ -46,6 +49,7 @@ log = logging.getLogger(__name__)
 LIMITS = Limits(tuple(SAFE_LOW), tuple(SAFE_HIGH), speed=0.6, acceleration=5.0, rotation_rate=2.5)
 SEND_BUFFER = 1 << 16  # bytes of answers that a client may leave unread in the kernel
 STRIKES = 20  # errors in a row after which a client is dropped
+FASTEST, BURST = 50.0, 10.0  # messages a second of one client, and how many at once
 _QUIET = logging.getLogger(__name__ + ".websockets")
 _QUIET.setLevel(logging.CRITICAL)  # it would show what clients send
 
@@ -104,7 +108,7 @@ class Server:
 
     async def __aenter__(self) -> "Server":
         settings = self._settings
-        self._batcher = Batcher(lambda jobs: answer_all(self._engine, jobs), BATCHES[-1])
+        self._batcher = Batcher(lambda jobs: answer_all(self._engine, jobs), self._engine.largest)
         try:
             self._listener: Listener = await serve(
                 self._serve, settings.host, settings.port, process_request=self._admit,
@@ -208,32 +212,25 @@ class Server:
         tcp = connection.transport.get_extra_info("socket")
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         settings = self._settings
-        key = key_data(settings.seed + number)
+        key, note = key_data(settings.seed + number), None
+        if self._logbook is not None:
+            note = partial(self._logbook.note, f"client_{number}")
         conversation = Conversation(
             Session(self._engine, settings.limits, execute=settings.execute, key=key),
             self._batcher, self._desk, self.metrics,
-            deadline=settings.deadline, oldest=settings.oldest,
+            deadline=settings.deadline, oldest=settings.oldest, note=note,
         )  # fmt: skip
         await self._send(connection, wire.pack(self.metadata))
-        steps, strikes, before = 0, 0, None
+        pace, strikes, before = _Pace(), 0, None
         try:
             while True:
-                frame = await connection.recv()
-                received, watch = time.monotonic(), Stopwatch()
+                await pace.wait()
+                frame, watch = await connection.recv(), Stopwatch()
                 self.metrics.count("requests")
                 try:
                     with watch.part("total"):
-                        if isinstance(frame, str):
-                            raise wire.WireError("a text frame: messages are binary msgpack")
-                        with watch.part("decode"):
-                            request = parse(wire.unpack(frame))
-                        answer = await _while_connected(
-                            connection, conversation.answer(request, watch, received)
-                        )
-                        if before is not None:
-                            answer.setdefault("server_timing", {})["prev_total_ms"] = 1e3 * before
-                        with watch.part("encode"):
-                            data = wire.pack(answer)
+                        reply = self._reply(conversation, frame, watch, before)
+                        data = await _while_connected(connection, reply)
                 except websockets.ConnectionClosed:
                     raise
                 except Exception as error:
@@ -244,17 +241,27 @@ class Server:
                 await self._send(connection, data)
                 strikes, before = 0, watch.seconds["total"]
                 self.metrics.add(watch.seconds)
-                if self._logbook is not None and conversation.last is not None:
-                    last = conversation.last
-                    self._logbook.write(
-                        Entry(
-                            f"client_{number}", steps, request.time, request.position,
-                            last.cloud, last.guidance, last.actions,
-                        )
-                    )  # fmt: skip
-                    steps += 1
         finally:
             conversation.close()
+
+    async def _reply(
+        self,
+        conversation: Conversation,
+        frame: bytes | str,
+        watch: Stopwatch,
+        before: float | None,
+    ) -> bytes:
+        """The answer to a frame; `before` is how long the answer before took, in seconds."""
+        received = time.monotonic()
+        if isinstance(frame, str):
+            raise wire.WireError("a text frame: messages are binary msgpack")
+        with watch.part("decode"):
+            request = parse(wire.unpack(frame))
+        answer = await conversation.answer(request, watch, received)
+        if before is not None:
+            answer.setdefault("server_timing", {})["prev_total_ms"] = 1e3 * before
+        with watch.part("encode"):
+            return wire.pack(answer)
 
     async def _complain(
         self, connection: ServerConnection, number: int, error: Exception, strikes: int
@@ -262,7 +269,9 @@ class Server:
         """Answer an error; returns why the client is dropped, if it is."""
         self.metrics.count("errors")
         if not isinstance(error, UserError):
-            log.error("client %d: a fault of the server's", number, exc_info=error)
+            *_, last = traceback.extract_tb(error.__traceback__)  # its message may be a payload's
+            kind = type(error).__name__
+            log.error("client %d: %s in %s:%s", number, kind, last.filename, last.lineno)
             await self._send(connection, "internal error")
             await connection.close(websockets.CloseCode.INTERNAL_ERROR)
             return "internal error"
@@ -279,6 +288,19 @@ class Server:
         """Raises TimeoutError for a client that does not read."""
         async with asyncio.timeout(self._settings.write_timeout):
             await connection.send(data)
+
+
+class _Pace:
+    """Lets a client send as fast as it may: so that it leaves time for the others."""
+
+    def __init__(self):
+        self._due = -math.inf
+
+    async def wait(self) -> None:
+        """Return when the next message may be read."""
+        now = time.monotonic()
+        self._due = max(self._due, now - BURST / FASTEST) + 1 / FASTEST
+        await asyncio.sleep(max(0.0, self._due - now))
 
 
 async def _while_connected(connection: ServerConnection, work: Coroutine) -> Any:

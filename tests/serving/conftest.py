@@ -34,6 +34,6 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session")
 def engine(checkpoint):
     """Compiled."""
-    engine = Engine(checkpoint)
+    engine = Engine(checkpoint, batches=(1, 8))
     engine.warm()
     return engine
