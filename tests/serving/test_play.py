@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from bridgeact_jax import cli
@@ -149,6 +151,29 @@ def test_a_file_of_something_else_is_refused(content, tmp_path):
         read_recording(tmp_path / "s.npz")
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_recording(tmp_path / "none.npz")
+
+
+@settings(
+    max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_read(data, recording, tmp_path):
+    path = tmp_path / "s.npz"
+    whole = tmp_path / "whole.npz"
+    if not whole.exists():
+        write_recording(whole, recording)
+    content = bytearray(whole.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content)))]
+    path.write_bytes(content)
+    try:
+        read = read_recording(path)
+    except UserError:
+        return
+    assert len(read) > 0
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.0, 4.0])
