@@ -7,11 +7,12 @@ from typing import Any
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.planning.protocol import PlanningError, Unreachable
+from bridgeact_jax.serving.answering import NO_PLAN, Job
 from bridgeact_jax.serving.asking import Desk
 from bridgeact_jax.serving.batching import Batcher, Late
 from bridgeact_jax.serving.metrics import Metrics, Stopwatch
 from bridgeact_jax.serving.observations import Poses, Request
-from bridgeact_jax.serving.sessions import NO_PLAN, Job, Session, Stale, Step
+from bridgeact_jax.serving.sessions import Session, Stale, Step
 
 RESET_TIME = 30.0  # seconds that a reset may wait for the inference thread
 

@@ -22,7 +22,8 @@ from bridgeact_jax.serving.engine import Engine
 from bridgeact_jax.serving.limiter import Limits
 from bridgeact_jax.serving.logbook import Logbook
 from bridgeact_jax.serving.rerun_log import RerunLog
-from bridgeact_jax.serving.server import LIMITS, Server, Settings
+from bridgeact_jax.serving.server import Server
+from bridgeact_jax.serving.settings import LIMITS, Settings
 from bridgeact_jax.training.exported import shipped_expert
 
 PLANNERS = ("none", "remote", "file")

@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -29,58 +28,27 @@ from websockets.http11 import Response
 
 from bridgeact_jax import __version__
 from bridgeact_jax.errors import UserError
-from bridgeact_jax.evaluation.policies import EXECUTE
 from bridgeact_jax.planning.protocol import Planner
 from bridgeact_jax.serving import wire
+from bridgeact_jax.serving.answering import answer
 from bridgeact_jax.serving.asking import Desk
 from bridgeact_jax.serving.batching import Batcher
 from bridgeact_jax.serving.conversation import Conversation
 from bridgeact_jax.serving.engine import Engine, key_data
-from bridgeact_jax.serving.limiter import PERIOD, Limits
+from bridgeact_jax.serving.limiter import PERIOD
 from bridgeact_jax.serving.logbook import Logbook
 from bridgeact_jax.serving.metrics import Metrics, Stopwatch
 from bridgeact_jax.serving.observations import KEYS, parse
 from bridgeact_jax.serving.sessions import Session
-from bridgeact_jax.serving.sessions import answer as answer_all
-from bridgeact_jax.sim.environment import SAFE_HIGH, SAFE_LOW
+from bridgeact_jax.serving.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LIMITS = Limits(tuple(SAFE_LOW), tuple(SAFE_HIGH), speed=0.6, acceleration=5.0, rotation_rate=2.5)
 SEND_BUFFER = 1 << 16  # bytes of answers that a client may leave unread in the kernel
 STRIKES = 20  # errors in a row after which a client is dropped
 FASTEST, BURST = 50.0, 10.0  # messages a second of one client, and how many at once
 _QUIET = logging.getLogger(__name__ + ".websockets")
 _QUIET.setLevel(logging.CRITICAL)  # it would show what clients send
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to serve.
-
-    Attributes:
-      token: what clients must know; None lets everybody in.
-      limits: of all that is answered.
-      execute: control steps after which a new chunk is sampled.
-      deadline: seconds from a message's receipt to its answer.
-      oldest: seconds from measuring to sending, by the client's clock.
-      max_clients: at a time.
-      max_message: bytes of a message.
-      write_timeout: seconds that a client may take to read.
-      seed: of the samples of clients that name none.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token: str | None = field(default=None, repr=False)
-    limits: Limits = LIMITS
-    execute: int = EXECUTE
-    deadline: float = 0.2
-    oldest: float = 0.5
-    max_clients: int = 16
-    max_message: int = 8 << 20
-    write_timeout: float = 2.0
-    seed: int = 0
 
 
 class Server:
@@ -108,7 +76,7 @@ class Server:
 
     async def __aenter__(self) -> "Server":
         settings = self._settings
-        self._batcher = Batcher(lambda jobs: answer_all(self._engine, jobs), self._engine.largest)
+        self._batcher = Batcher(lambda jobs: answer(self._engine, jobs), self._engine.largest)
         try:
             self._listener: Listener = await serve(
                 self._serve, settings.host, settings.port, process_request=self._admit,
@@ -204,8 +172,8 @@ class Server:
             connection.transport.abort()
         finally:
             self._connected -= 1
-            self.metrics.count("clients_dropped", why is not None)
             log.info("client %d: %s", number, f"dropped: {why}" if why else "gone")
+            self.metrics.count("clients_dropped", why is not None)
 
     async def _converse(self, connection: ServerConnection, number: int) -> str:
         """Answer until the client is gone (ConnectionClosed); returns why it had to be dropped."""
@@ -257,11 +225,11 @@ class Server:
             raise wire.WireError("a text frame: messages are binary msgpack")
         with watch.part("decode"):
             request = parse(wire.unpack(frame))
-        answer = await conversation.answer(request, watch, received)
+        said = await conversation.answer(request, watch, received)
         if before is not None:
-            answer.setdefault("server_timing", {})["prev_total_ms"] = 1e3 * before
+            said.setdefault("server_timing", {})["prev_total_ms"] = 1e3 * before
         with watch.part("encode"):
-            return wire.pack(answer)
+            return wire.pack(said)
 
     async def _complain(
         self, connection: ServerConnection, number: int, error: Exception, strikes: int

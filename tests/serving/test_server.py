@@ -23,7 +23,8 @@ from bridgeact_jax.errors import UserError
 from bridgeact_jax.planning.protocol import Plan, PlannedPose, PlanningError
 from bridgeact_jax.serving import wire
 from bridgeact_jax.serving.client import Client, Driver, ServerError, read_token
-from bridgeact_jax.serving.server import STRIKES, Settings, serving
+from bridgeact_jax.serving.server import STRIKES, serving
+from bridgeact_jax.serving.settings import Settings
 
 DOWN = np.float32([0, 1, 0, 0])
 HOME = np.float32([0.5, 0.0, 0.3])

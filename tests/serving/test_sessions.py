@@ -7,11 +7,12 @@ import pytest
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.evaluation.policies import ExpertPolicy
 from bridgeact_jax.geometry.guidance import Waypoints
+from bridgeact_jax.serving.answering import Job, answer
 from bridgeact_jax.serving.engine import Inputs, key_data
 from bridgeact_jax.serving.limiter import Limits
 from bridgeact_jax.serving.metrics import Stopwatch
 from bridgeact_jax.serving.observations import Poses, Request, Sight
-from bridgeact_jax.serving.sessions import Job, Session, Stale, answer
+from bridgeact_jax.serving.sessions import Session, Stale
 from bridgeact_jax.sim.environment import CLOUD_POINTS, Observation
 from bridgeact_jax.sim.follower import pad
 
