@@ -146,10 +146,12 @@ def read_expert(
     """
     origin, checksum = _read_config(epath.Path(directory) / CONFIG)
     path, config = epath.Path(directory) / WEIGHTS, origin.config
-    model = expert_config(config)
-    shapes = {
-        name: value.shape for name, value in flatten_dict(param_shapes(model), sep="/").items()
-    }
+    try:
+        model = expert_config(config)
+        named = flatten_dict(param_shapes(model), sep="/")
+    except Exception as error:  # what is raised depends on which option is damaged
+        raise UserError(f"{path.parent / CONFIG}: config.model makes no model: {error}") from None
+    shapes = {name: value.shape for name, value in named.items()}
     shapes |= {NORMALIZER + name: (ACTION_DIM,) for name in Normalizer._fields}
     tensors = _read_tensors(path, checksum)
     wrong = {

@@ -200,6 +200,8 @@ DAMAGES = {
     "other options": (
         edited(lambda c: c["config"]["model"].update(depth=3)), r"other options \(depth\)"
     ),
+    "no sizes": (edited(lambda c: c["config"]["model"].update(widths=3)), "makes no model: "),
+    "no dtype": (edited(lambda c: c["config"]["model"].update(dtype="mixed")), "makes no model: "),
     "other sizes": (
         edited(lambda c: c["config"]["model"].update(condition=16)), "tensors are not those of"
     ),
