@@ -25,7 +25,8 @@ from bridgeact_jax.serving.recording import (
     write_recording,
 )
 from bridgeact_jax.serving.rerun_log import RerunLog
-from bridgeact_jax.serving.server import Settings, serving
+from bridgeact_jax.serving.server import serving
+from bridgeact_jax.serving.settings import Settings
 
 HEIGHT, WIDTH, FRAMES = 6, 8, 12
 ABOVE = 0.8  # metres of the camera above a table at height zero
