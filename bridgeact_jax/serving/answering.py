@@ -10,7 +10,7 @@ from bridgeact_jax.errors import UserError
 from bridgeact_jax.serving.engine import Engine, key_data
 from bridgeact_jax.serving.metrics import Stopwatch
 from bridgeact_jax.serving.observations import Request
-from bridgeact_jax.serving.sessions import Session, Step
+from bridgeact_jax.serving.sessions import Session, Stale, Step
 
 NO_PLAN = (
     "no plan: send 'plan', or 'prompt' to a server that was started with --planner=remote or file"
@@ -55,6 +55,8 @@ def answer(engine: Engine, jobs: Sequence[Job]) -> list[Step | Exception | None]
                 with watch.part("crop"):
                     inputs[i] = session.inputs(request)
             acting.append(i)
+        except (Stale, UserError) as error:
+            results[i] = error.with_traceback(None)  # which knows the messages of all
         except Exception as error:  # whatever one client sends, the others get their answers
             results[i] = error
     if inputs:

@@ -53,6 +53,8 @@ class Batcher:
                 return await job.future
         except TimeoutError:
             raise Late from None
+        finally:
+            del job  # its exception knows this frame: a circle would keep the item for long
 
     def close(self) -> None:
         """Finish what is being processed; what waits is dropped."""

@@ -283,6 +283,7 @@ async def _while_connected(connection: ServerConnection, work: Coroutine) -> Any
     finally:
         closed.cancel()
         task.cancel()
+        del task  # its exception knows this frame: a circle would keep the message for long
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Several callers, one thread: what waits is done together, and what is late is not done."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -105,3 +107,29 @@ def test_an_error_goes_to_its_caller_or_if_it_is_everybodys_to_all():
 
     good, bad, after = run(process, 8, conversation)
     assert good == "good" and isinstance(bad, ValueError) and after == "after"
+
+
+def test_a_mistake_keeps_nothing_of_what_was_sent():
+    """Without the garbage collector: an error that its own frame knows would keep megabytes."""
+
+    class Item:
+        pass
+
+    async def conversation(batcher):
+        item = Item()
+        kept = weakref.ref(item)
+        with pytest.raises(ValueError):
+            await batcher.submit(item, soon())
+        del item
+        await batcher.submit("next", soon())  # the thread has let go of the batch before
+        return kept()
+
+    def process(items):
+        return [ValueError("no") if isinstance(item, Item) else item for item in items]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(process, 1, conversation) is None
+    finally:
+        gc.enable()
