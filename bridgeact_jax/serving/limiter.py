@@ -14,7 +14,7 @@ from bridgeact_jax.serving.quaternions import angle, slerp
 PERIOD = 0.1  # seconds between two rows
 NORM_TOLERANCE = 1e-3  # of a quaternion that is taken as it is
 _SLACK = 1e-6  # metres and radians: what rounding to float32 may add
-_HALVINGS = 20
+_FINE = 1e-5
 
 
 class Limits(NamedTuple):
@@ -113,23 +113,22 @@ def _velocity(
     change = limits.acceleration * PERIOD
     velocity = _shortened(before + _shortened(wanted - before, change), limits.speed)
     braked = before - _shortened(before, change)
-    share = _largest(
-        lambda share: _can_stop(limits, position, braked + share * (velocity - braked))
-    )
-    return braked + share * (velocity - braked)
+    more = velocity - braked
+    share = _largest(lambda shares: _can_stop(limits, position, braked + shares[:, None] * more))
+    return braked + share * more
 
 
-def _can_stop(limits: Limits, position: np.ndarray, velocity: np.ndarray) -> bool:
-    """Whether one period at `velocity`, then braking straight, ends in the workspace.
+def _can_stop(limits: Limits, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+    """(n,) whether one period at `velocity` (n, 3), then braking straight, ends in the workspace.
 
     The workspace reaches out to `position` where that lies outside.
     """
-    steps = np.linalg.norm(velocity) / (limits.acceleration * PERIOD)
+    steps = np.linalg.norm(velocity, axis=1) / (limits.acceleration * PERIOD)
     whole = np.floor(steps)
-    braking = whole - whole * (whole + 1) / 2 / steps if whole else 0.0  # in periods of `velocity`
-    end = position + PERIOD * (1 + braking) * velocity
+    braking = whole - whole * (whole + 1) / 2 / np.maximum(steps, 1)  # in periods of `velocity`
+    end = position + PERIOD * (1 + braking)[:, None] * velocity
     low, high = np.minimum(limits.low, position), np.maximum(limits.high, position)
-    return bool(np.all((end >= low - 1e-12) & (end <= high + 1e-12)))
+    return np.all((end >= low - 1e-12) & (end <= high + 1e-12), axis=1)
 
 
 def _stoppable_start(limits: Limits, start: Start) -> Start:
@@ -137,21 +136,23 @@ def _stoppable_start(limits: Limits, start: Start) -> Start:
     before = _shortened(start.velocity, limits.speed)
     change = limits.acceleration * PERIOD
 
-    def safe(share: float) -> bool:
-        slower = share * before
-        return _can_stop(limits, start.position, slower - _shortened(slower, change))
+    def safe(shares: np.ndarray) -> np.ndarray:
+        speed = np.linalg.norm(before) * shares
+        left = shares * np.maximum(1 - change / np.maximum(speed, change), 0)
+        return _can_stop(limits, start.position, left[:, None] * before)
 
     return start._replace(velocity=_largest(safe) * before)
 
 
-def _largest(safe: Callable[[float], bool]) -> float:
-    """The largest share in [0, 1] that is safe, where 0 is."""
-    if safe(1.0):
+def _largest(safe: Callable[[np.ndarray], np.ndarray]) -> float:
+    """The largest share in [0, 1] that is safe, where 0 is; to a `_FINE` part."""
+    if safe(np.ones(1))[0]:
         return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if safe(middle) else (low, middle)
+    low, width = 0.0, 1.0
+    while width > _FINE:
+        shares = np.linspace(low, low + width, 33)[1:-1]
+        fits = np.flatnonzero(safe(shares))
+        low, width = shares[fits[-1]] if len(fits) else low, width / 32
     return low
 
 
