@@ -158,8 +158,8 @@ def main() -> None:
             for clients in map(int, options.clients.split(",")):
                 for timed in (False, True):
                     figures = measure(port, clients, timed, options)
-                    print(json.dumps({"crop": crop, **figures}), flush=True)
-            print(json.dumps({"crop": crop, "encode": encode_times(port)}), flush=True)
+                    print(json.dumps({"expert_points": crop, **figures}), flush=True)
+            print(json.dumps({"expert_points": crop, "encode": encode_times(port)}), flush=True)
             process.terminate()
             process.wait()
 
