@@ -48,6 +48,7 @@ def ask(engine, session, request, **how):
     return result, "sample" in watch.seconds
 
 
+@pytest.mark.slow
 def test_observed_at_10_hz_it_says_what_the_policy_says(engine, checkpoint):
     rng = np.random.default_rng(0)
     plan = Waypoints(
