@@ -30,6 +30,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command("bridgeact_jax.demo", "the whole story in minutes: demonstrations to report"),
+    "rebuild": Command(
+        "bridgeact_jax.rebuild", "the expert of nine tasks from nothing: demonstrations to export"
+    ),
     "datasets": Command(
         "bridgeact_jax.datasets.catalogue", "the dataset cards as a table, or one in full", "[NAME]"
     ),

@@ -3,24 +3,18 @@
 Each part is what its own command does. Data and trainings that `--out` holds already are kept.
 """
 
-import json
 import shlex
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
-from bridgeact_jax.datasets.convert import convert_dataset
-from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.evaluate import evaluate
 from bridgeact_jax.evaluation.report import format_table
+from bridgeact_jax.pipeline import Diary, build_expert, claim
 from bridgeact_jax.planning.oracle import PlannerErrors
-from bridgeact_jax.sim.demos import write_demos
 from bridgeact_jax.training.config import shipped_config
-from bridgeact_jax.training.loop import train
 
 NOISE = 0.03  # metres per axis and waypoint
 DEMONSTRATED = "reach,lift,pick_and_place"
@@ -67,29 +61,18 @@ def run_demo(out: Path, *, quick: bool, workers: int) -> list[dict]:
     Raises UsageError if `out` holds anything else.
     """
     size = QUICK if quick else FULL
-    started = time.monotonic()
-    _claim(out, size)
-    rlds, store, blind, expert = (out / n for n in ("rlds", "store", "pretrain", "finetune"))
+    claim(out, {"demo": size})
     configs = {stage: shipped_config("demo", stage) for stage in ("pretrain", "finetune")}
     if quick:
         for config in configs.values():
             config.steps, config.batch_size, config.log_every = QUICK_STEPS, 32, 10
             config.optimizer.warmup_steps = 10
-
-    def say(part: str) -> None:
-        print(f"[{(time.monotonic() - started) / 60:4.1f} min] {part}", flush=True)
-
-    say(f"{size['demonstrations']} scripted demonstrations in MuJoCo, written as RLDS: {rlds}")
-    _unless_there(
-        rlds, lambda: write_demos(DEMONSTRATED, size["demonstrations"], rlds, workers=workers)
-    )
-    say(f"RLDS to a trajectory store: {store}")
-    _unless_there(store, lambda: convert_dataset(rlds, store))
-    say(f"stage 1, trajectories only: {blind}")
-    train(configs["pretrain"], store=store, workdir=blind)
-    say(f"stage 2, with point clouds: {expert}")
-    train(configs["finetune"], store=store, workdir=expert, init=blind)
-    say(f"evaluation, {size['episodes']} episodes a task and condition: {out / 'evaluation'}")
+    diary = Diary()
+    blind, expert = build_expert(
+        out, diary, tasks=DEMONSTRATED, episodes=size["demonstrations"], seeds=(0,),
+        configs=configs, workers=workers,
+    )  # fmt: skip
+    diary.say(f"evaluation, {size['episodes']} episodes a task and condition: {out / 'evaluation'}")
     compared = conditions(blind, expert)
     filmed = ("spline, 3 cm", "expert, 3 cm")
     results = evaluate(
@@ -110,29 +93,7 @@ def run_demo(out: Path, *, quick: bool, workers: int) -> list[dict]:
         ],
         commands=[shlex.join(["bridgeact", *sys.argv[1:]])],
     )
-    say("done")
+    diary.say("done")
     print(format_table(results))
     print(f"report: {out / 'evaluation' / 'report.html'}")
     return results
-
-
-def _claim(out: Path, size: dict[str, int]) -> None:
-    """Mark `out` as a demo of this size; it must be new, empty, or such a demo already."""
-    marker, text = out / "demo.json", json.dumps(size)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not any(out.iterdir()):
-            marker.write_text(text)
-        elif not marker.exists() or marker.read_text() != text:
-            raise UsageError(
-                f"--out={out} holds something else than a demo of this size: choose another folder"
-            )
-    except OSError as error:
-        raise UserError(f"--out={out}: cannot be used: {error.strerror}") from None
-
-
-def _unless_there(path: Path, make: Callable) -> None:
-    if path.exists():
-        print(f"  {path} is there already")
-    else:
-        make()

@@ -2,7 +2,7 @@
 
     bridgeact pretrain --config=configs/pretrain.py:S --mixture=NAME --stores=DIR --workdir=W0
 
-Sizes: S, B, L after the colon (0.6, 6.3 and 87 million parameters). Hardware: a TPU slice;
+Sizes: S, B, L after the colon (0.7, 6.5 and 88 million parameters). Hardware: a TPU slice;
 `bridgeact aot` says which ones it fits (docs/aot.md); hours there are not measured. S on two CPU
 cores, --config.accumulate=32: 7 to 10 s a step, loss 0.030 after 220 steps on simple demonstrations
 (docs/scale.md). The batch and the guidance noise are the paper's; steps and learning rate are not

@@ -14,7 +14,7 @@ from bridgeact_jax.geometry.guidance import Guidance, Waypoints, build_guidance
 from bridgeact_jax.geometry.projection import advance
 from bridgeact_jax.models.action_expert import ExpertConfig, sample_chunks
 from bridgeact_jax.models.normalizer import Normalizer
-from bridgeact_jax.models.observation import PAST, Proprioception, absolute, observe
+from bridgeact_jax.models.observation import PAST, Proprioception, absolute, focus, observe
 
 
 class LoopState(NamedTuple):
@@ -96,8 +96,9 @@ def act(
     split = jax.vmap(jax.random.split)(keys)
     origin = state.proprioception.position[:, -1]
     facing = state.proprioception.rotation[:, -1]
-    points, mask = jax.vmap(cloud_lib.crop, in_axes=(0, 0, 0, None, None))(
-        split[:, 0], clouds, origin, config.crop_radius, config.points
+    looked_at = jax.vmap(focus)(state.guidance, state.progress) if use_guidance else origin
+    points, mask = jax.vmap(cloud_lib.crop, in_axes=(0, 0, 0, None, None, 0))(
+        split[:, 0], clouds, origin, config.crop_radius, config.points, looked_at
     )
     observation = jax.vmap(observe)(
         state.guidance, state.progress, state.proprioception, points, mask

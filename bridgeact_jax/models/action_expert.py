@@ -1,6 +1,7 @@
 """The action expert: a diffusion policy conditioned on guidance, arm state and a local cloud."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ from bridgeact_jax.models.normalizer import Normalizer
 from bridgeact_jax.models.observation import ACTION_DIM, PAST, WINDOW, Observation
 from bridgeact_jax.models.pointnet import PointNet
 
+GLANCES = 2  # the second around where the first has found what is meant
 GATE_GAIN = 10.0  # the gate starts at zero and moves by about the learning rate a step
 
 
@@ -36,6 +38,28 @@ def _sinusoidal(step: jax.Array, dim: int, train_steps: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
 
 
+class Glance(nn.Module):
+    """A look at the points around a place, and by how much the place should be moved."""
+
+    config: ExpertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, observation: Observation, place: jax.Array, context: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Features (B, F) of the cloud around `place` (B, 3), and the correction (B, 3)."""
+        config, dense = self.config, partial(nn.Dense, dtype=self.dtype)
+        context = nn.relu(dense(config.point_widths[0], name="context")(context))
+        features = PointNet(config.point_widths, config.keypoints, self.dtype, name="points")(
+            observation.points - place[:, None], observation.point_mask, context
+        )
+        hidden = nn.silu(dense(config.condition // 2, name="hidden")(features))
+        correct = dense(3, kernel_init=nn.initializers.zeros, name="correction")
+        correction = correct(jnp.concatenate([features, hidden], axis=-1))
+        return features, correction.astype(jnp.float32)
+
+
 class ActionExpert(nn.Module):
     """`encode` an observation once, `denoise` any number of noisy chunks against it."""
 
@@ -57,7 +81,7 @@ class ActionExpert(nn.Module):
         self.proprio = mlp("proprio")
         self.guidance = mlp("guidance")
         self.time = mlp("time")
-        self.pointnet = PointNet(config.point_widths, config.keypoints, dtype)
+        self.glances = [Glance(config, dtype) for _ in range(GLANCES)]
         self.cloud = mlp("cloud")
         self.cloud_skip = nn.Dense(config.condition, dtype=dtype)
         self.cloud_gate = self.param("cloud_gate", nn.initializers.zeros, (config.condition,))
@@ -69,8 +93,9 @@ class ActionExpert(nn.Module):
         guided: jax.Array,
         *,
         use_cloud: bool,
-    ) -> jax.Array:
-        """Condition (B, C) float32.
+    ) -> tuple[jax.Array, jax.Array]:
+        """Condition (B, C) float32, and where each glance at the cloud found what the observation's
+        focus is meant to be on, (GLANCES, B, 3) in the units of the points; NaN without a cloud.
 
         Args:
           observation: batched.
@@ -83,13 +108,21 @@ class ActionExpert(nn.Module):
         flags = guided[:, None].astype(window.dtype)
         guidance = self.guidance(jnp.concatenate([window, flags], axis=-1))
         condition = self.proprio(observation.proprio) + guidance
+        found = jnp.full((GLANCES, *observation.focus.shape), jnp.nan)
         if use_cloud or self.is_initializing():
             context = jnp.concatenate([window, flags, observation.proprio], axis=-1)
-            features = self.pointnet(observation.points, observation.point_mask, context)
             some = jnp.any(observation.point_mask, axis=-1, keepdims=True)
+            place, places = jnp.where(guided[:, None], observation.focus, 0.0), []
+            for glance in self.glances:
+                features, correction = glance(observation, place, context)
+                place = place + jnp.where(some, correction, 0.0)
+                places.append(place)
+                place = jax.lax.stop_gradient(place)
+            found = jnp.stack(places)
+            features = jnp.concatenate([features, place], axis=-1)
             cloud = jnp.where(some, self.cloud(features) + self.cloud_skip(features), 0.0)
             condition = condition + GATE_GAIN * self.cloud_gate * cloud
-        return condition.astype(jnp.float32)
+        return condition.astype(jnp.float32), found
 
     def denoise(self, condition: jax.Array, noisy: jax.Array, step: jax.Array) -> jax.Array:
         """Clean normalised chunk (B, H, 10) from a noisy one at diffusion step (B,)."""
@@ -100,7 +133,8 @@ class ActionExpert(nn.Module):
         self, observation: Observation, noisy: jax.Array, step: jax.Array
     ) -> jax.Array:
         guided = jnp.ones(noisy.shape[0], bool)
-        return self.denoise(self.encode(observation, guided, use_cloud=True), noisy, step)
+        condition, _ = self.encode(observation, guided, use_cloud=True)
+        return self.denoise(condition, noisy, step)
 
 
 def example_inputs(config: ExpertConfig, batch: int = 1) -> tuple:
@@ -108,6 +142,7 @@ def example_inputs(config: ExpertConfig, batch: int = 1) -> tuple:
     observation = Observation(
         proprio=jnp.zeros((batch, 9 * PAST + 3)),
         window=jnp.zeros((batch, len(WINDOW) + 1, ACTION_DIM)),
+        focus=jnp.zeros((batch, 3)),
         points=jnp.zeros((batch, config.points, 3)),
         point_mask=jnp.zeros((batch, config.points), bool),
     )
@@ -141,7 +176,7 @@ def sample_chunks(
     shape = (config.horizon, ACTION_DIM)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
     guided = jnp.full(noise.shape[0], use_guidance)
-    condition = expert.apply(
+    condition, _ = expert.apply(
         variables, observation, guided, use_cloud=use_cloud, method=ActionExpert.encode
     )
 

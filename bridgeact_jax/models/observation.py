@@ -16,13 +16,17 @@ UNIT = 0.1
 PAST = 2
 WINDOW = (0.0, 0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.10, 0.13, 0.16, 0.20, 0.25)
 ACTION_DIM = 10
+LOOK_AHEAD = 0.12  # metres
 
 
 class Observation(NamedTuple):
-    """One step's input: proprio (P,), window (W + 1, 10), points (N, 3), point_mask (N,)."""
+    """One step's input: proprio (P,), window (W + 1, 10), focus (3,), points (N, 3) and point_mask
+    (N,). Focus and points are metres relative to the tool, divided by `UNIT`.
+    """
 
     proprio: jax.Array
     window: jax.Array
+    focus: jax.Array
     points: jax.Array
     point_mask: jax.Array
 
@@ -84,6 +88,13 @@ def guidance_window(
     return chunk.at[:, :3].divide(UNIT)
 
 
+def focus(guidance: Guidance, progress: jax.Array) -> jax.Array:
+    """(3,) metres: where on the curve to look, a little ahead but not beyond the next goal."""
+    *_, goal = next_goal(guidance, progress)
+    position, _, _ = sample(guidance, jnp.minimum(progress + LOOK_AHEAD, goal))
+    return position
+
+
 def observe(
     guidance: Guidance,
     progress: jax.Array,
@@ -107,6 +118,7 @@ def observe(
     return Observation(
         proprio=jnp.concatenate([past.reshape(-1), gripper]),
         window=guidance_window(guidance, progress, origin, facing),
+        focus=(focus(guidance, progress) - origin) / UNIT,
         points=points / UNIT,
         point_mask=point_mask,
     )

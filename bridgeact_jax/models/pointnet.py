@@ -4,13 +4,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+REACHES = (0.1, 0.2, 0.4)  # of Gaussians around the origin, in the points' units
+
 
 class PointNet(nn.Module):
     """A shared MLP over points, pooled in two ways.
 
     Max pooling says what shape is there; `keypoints` softmax-weighted means of the coordinates say
-    where, at the precision of the points themselves. The MLP's first layer is shifted by a context
-    vector, so that the guidance decides which object the keypoints settle on. No batch statistics.
+    where, at the precision of the points themselves. The MLP sees coordinates and how near the
+    origin they are; its first layer is shifted by a context vector. No batch statistics.
     """
 
     widths: tuple[int, ...]
@@ -27,7 +29,9 @@ class PointNet(nn.Module):
         first, *others = self.widths
         shift = dense(first, "context")(context)
         exact = nn.Dense(first, dtype=jnp.float32, precision="highest", name="point_0")
-        x = nn.relu(exact(points) + shift[:, None])
+        squared = jnp.sum(points * points, axis=-1, keepdims=True)
+        near = [jnp.exp(-squared / (2 * reach**2)) for reach in REACHES]
+        x = nn.relu(exact(jnp.concatenate([points, *near], axis=-1)) + shift[:, None])
         for number, width in enumerate(others, 1):
             x = nn.relu(dense(width, f"point_{number}")(x))
         logits = dense(self.keypoints, "attention")(x).astype(jnp.float32)

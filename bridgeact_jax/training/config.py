@@ -13,7 +13,7 @@ from bridgeact_jax.datasets.loader import AHEAD
 from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.models.action_expert import ExpertConfig
 
-SIZES = {  # 0.6, 6.3 and 87 million parameters
+SIZES = {  # 0.7, 6.5 and 88 million parameters
     "S": {"widths": (64, 128), "condition": 128, "point_widths": (64, 64, 128)},
     "B": {"widths": (256, 512), "condition": 256, "point_widths": (128, 128, 256)},
     "L": {"widths": (512, 1024, 2048), "condition": 512, "point_widths": (256, 256, 512)},
@@ -35,6 +35,8 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     config.batch_size = 256  # global
     config.accumulate = 1  # micro-batches a step: less memory, the same result
     config.noise_draws = 1  # noisy chunks denoised for each encoded observation
+    config.first_step_share = 0.0  # of the draws at the step where sampling starts: pure noise
+    config.focus_weight = 3.0  # of the error of where the cloud shows the focus should be
     config.log_every = 50  # steps
     config.checkpoint_every = 1000  # steps
     config.checkpoint_minutes = 0.0  # also after so many, seen when logging; 0 for never
@@ -56,11 +58,18 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     noise.waypoint = 0.03  # m per axis, per waypoint
     noise.common = 0.01  # m per axis, shared by a plan's waypoints
     noise.rotation = 0.0  # rad per axis, per waypoint
+    noise.graded = False  # each plan draws its shares of these three: any error up to them
     noise.recovery_position = 0.03  # m per axis: displacement of the current pose
     noise.recovery_rotation = 0.05  # rad per axis
     noise.recovery_slope = 0.2  # less near a gripper event: m per m of distance from it
     noise.recovery_floor = 0.002  # m, at the event itself
     noise.recovery_steps = 5.0  # rows after which the path is reached again
+
+    config.augment = augment = ml_collections.ConfigDict()
+    augment.mirror = 0.0  # probability that the scene is mirrored in the plane y = 0
+    augment.yaw = 0.0  # rad: the scene is turned about the vertical by up to this, to either side
+    augment.point_noise = 0.0  # m per axis and point of a cloud
+    augment.point_dropout = 0.0  # share of a cloud's points that is lost, at most
 
     config.dropout = dropout = ml_collections.ConfigDict()
     dropout.guidance = 0.1

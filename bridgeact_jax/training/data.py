@@ -1,6 +1,7 @@
 """What a run learns from: one store or a mixture of them, and the record of it."""
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -57,12 +58,17 @@ def open_data(
 ) -> TrainingData:
     """The windows of `store`, or of a `mixture` whose stores lie in the folder `stores`.
 
+    `store` may be several with commas between: parts of one collection, drawn by their steps.
     Raises UsageError unless exactly one is given, UserError for data that is missing or unfit.
     """
     if (store is None) == (mixture is None) or (mixture is None) != (stores is None):
         raise UsageError("give either --store=STORE, or --mixture=NAME with --stores=DIR")
-    chosen = None if mixture is None else load_mixture(mixture)
-    opened = [open_store(store)] if chosen is None else open_stores(chosen, stores)
+    parts = [] if store is None else os.fspath(store).split(",")
+    if mixture is not None:
+        chosen = load_mixture(mixture)
+    else:
+        chosen = _together(parts) if len(parts) > 1 else None
+    opened = open_stores(chosen, stores) if mixture is not None else [open_store(p) for p in parts]
     trajectories = [resample(one) for one in opened]
     probability = None if chosen is None else chosen.probability(opened)
     sampler = WindowSampler(
@@ -78,6 +84,14 @@ def open_data(
         return TrainingData(sampler, {"store": _checksums(opened[0]), "mixture": None})
     record = _record(chosen, opened, trajectories, probability)
     return TrainingData(sampler, {"store": None, "mixture": record})
+
+
+def _together(stores: Sequence[str]) -> Mixture:
+    """Stores given one by one, as a mixture of their steps, by their folders' names."""
+    names = [os.path.basename(store.rstrip("/")) for store in stores]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--store={','.join(stores)}: every store needs another folder name")
+    return Mixture("of the stores given", "", "", "steps", dict.fromkeys(names, 1.0), {})
 
 
 def _checksums(store: TrajectoryStore) -> dict[str, str]:

@@ -15,13 +15,17 @@ from bridgeact_jax.geometry.projection import project_history
 from bridgeact_jax.models.action_expert import ExpertConfig
 from bridgeact_jax.models.observation import (
     PAST,
+    UNIT,
     Observation,
     Proprioception,
     action_chunk,
+    focus,
     observe,
 )
+from bridgeact_jax.training.augmentation import augment, imperfect
 
 HELD_RADIUS = 0.05  # metres around the tool within which points belong to what it holds
+EMPTY_WIDTH = 0.1  # of a closed hand that holds nothing, as a share of its opening
 PART_OF_CHUNK = np.repeat([0, 1, 2], [3, 6, 1])  # position, rotation, gripper
 FAR = 1e3  # metres, where a plan has no gripper event
 
@@ -29,12 +33,14 @@ FAR = 1e3  # metres, where a plan has no gripper event
 class Example(NamedTuple):
     """What the loss needs: observation, target chunk (H, 10) in metres, mask (H, 10) bool.
 
-    The mask is False past the episode's end and for what the dataset does not record.
+    The mask is False past the episode's end and for what the dataset does not record. true_focus
+    (3,) is what the observation's focus would be without the planner's errors.
     """
 
     observation: Observation
     chunk: jax.Array
     mask: jax.Array
+    true_focus: jax.Array
 
 
 def unpack(rows: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -47,9 +53,10 @@ def _displace(
 ) -> tuple[Windows, jax.Array, jax.Array]:
     """The current pose moved off the path, as errors in closed loop will move it.
 
-    The displacement narrows towards gripper events, where the hand is between things. What the hand
-    holds, the points near it while it is told to be closed, moves along. Returns the window with
-    its last poses and held points displaced, and the displacement as (3,) metres and (4,) wxyz.
+    The displacement narrows towards gripper events and towards what the cloud shows, where the hand
+    is between things. What the hand holds, the points near it while it is closed upon something,
+    moves along. Returns the window with its last poses and held points displaced, and the
+    displacement as (3,) metres and (4,) wxyz.
     """
     position_key, rotation_key = jax.random.split(key)
     position, rotation, command = unpack(window.history)
@@ -60,6 +67,14 @@ def _displace(
     event &= jnp.arange(opened.shape[0]) < window.waypoint_count
     distance = jnp.linalg.norm(waypoints - here, axis=-1)
     nearest = jnp.min(jnp.where(event, distance, FAR))
+    cloud = window.cloud
+    if cloud is not None:
+        cloud = cloud.astype(jnp.float32)
+        offset = cloud - here
+        away = jnp.linalg.norm(offset, axis=-1)
+        held = ~is_open(command[window.steps - 1]) & ~(window.gripper_width < EMPTY_WIDTH)
+        held &= away < HELD_RADIUS
+        nearest = jnp.minimum(nearest, jnp.min(jnp.where(held, FAR, away)))
     funnel = jnp.minimum(noise.recovery_floor + noise.recovery_slope * nearest, 1.0)
     scale = jnp.minimum(funnel / noise.recovery_position, 1.0)
     shift = noise.recovery_position * scale * jax.random.normal(position_key, (3,))
@@ -72,25 +87,29 @@ def _displace(
     rotation = jnp.where(recent, rotations.multiply(turn, rotation), rotation)
     shift = jnp.where(moved, shift, 0.0)
     turn = jnp.where(moved, turn, jnp.array([1.0, 0.0, 0.0, 0.0]))
-    cloud = window.cloud
     if cloud is not None:
-        offset = cloud.astype(jnp.float32) - here
-        held = ~is_open(command[window.steps - 1])
-        held &= jnp.linalg.norm(offset, axis=-1) < HELD_RADIUS
-        carried = here + shift + rotations.rotate(turn, offset)
-        cloud = jnp.where(held[:, None], carried, cloud.astype(jnp.float32))
+        cloud = jnp.where(held[:, None], here + shift + rotations.rotate(turn, offset), cloud)
     history = jnp.concatenate([position, rotation, command[:, None]], axis=-1)
     return window._replace(history=history, cloud=cloud), shift, turn
 
 
+def _scales(key: jax.Array, noise: ml_collections.ConfigDict) -> jax.Array:
+    """(3,) standard deviations of a plan's errors: m per waypoint, m in common, rad."""
+    largest = jnp.array([noise.waypoint, noise.common, noise.rotation])
+    share = jax.random.uniform(jax.random.fold_in(key, 0), (3,))
+    return jnp.where(noise.graded, share, 1.0) * largest
+
+
 def make_example(
-    key: jax.Array, window: Windows, model: ExpertConfig, noise: ml_collections.ConfigDict
+    key: jax.Array, window: Windows, model: ExpertConfig, config: ml_collections.ConfigDict
 ) -> Example:
     """One training example from one raw window (no batch dimension); a pure function of its key.
 
     The displaced arm returns to the demonstrated path linearly over `recovery_steps` rows.
     """
-    plan_key, displace_key, crop_key = jax.random.split(key, 3)
+    noise = config.noise
+    plan_key, displace_key, crop_key, augment_key, sensor_key = jax.random.split(key, 5)
+    window = augment(augment_key, window, config.augment)
     window, shift, turn = _displace(displace_key, window, noise)
     fade = jnp.clip(1.0 - (jnp.arange(model.horizon) + 1.0) / noise.recovery_steps, 0.0, 1.0)
     identity = jnp.array([1.0, 0.0, 0.0, 0.0])
@@ -99,7 +118,8 @@ def make_example(
     future_rotation = rotations.multiply(rotations.slerp(identity, turn, fade), future_rotation)
 
     plan = Waypoints(*unpack(window.plan), window.waypoint_count)
-    plan = perturb_waypoints(plan_key, plan, noise.waypoint, noise.common, noise.rotation)
+    true_guidance = build_guidance(plan)
+    plan = perturb_waypoints(plan_key, plan, *_scales(plan_key, noise))
     guidance = build_guidance(plan)
     position, rotation, command = unpack(window.history)
     progress = project_history(guidance, position, rotation, command, window.steps)
@@ -111,10 +131,16 @@ def make_example(
     if window.cloud is None:
         points, mask = jnp.zeros((model.points, 3)), jnp.zeros(model.points, bool)
     else:
-        points, mask = clouds.crop(crop_key, window.cloud, origin, model.crop_radius, model.points)
+        looked_at = focus(guidance, progress) if config.dropout.guidance < 1 else origin
+        points, mask = clouds.crop(
+            crop_key, window.cloud, origin, model.crop_radius, model.points, looked_at
+        )
+        points, mask = imperfect(sensor_key, points, mask, config.augment)
+    true_guidance = guidance._replace(position=true_guidance.position)
     known = jnp.concatenate([jnp.ones(1, bool), window.recorded])[PART_OF_CHUNK]
     return Example(
         observe(guidance, progress, proprioception, points, mask),
         action_chunk(future_position, future_rotation, future_gripper, origin, facing),
         window.future_mask[:, None] & known,
+        (focus(true_guidance, progress) - origin) / UNIT,
     )

@@ -2,7 +2,7 @@
 
     function = jax.export.deserialize(open("expert.cpu.jaxexport", "rb").read())
     tensors = safetensors.flax.load_file("model.safetensors")
-    chunks = function.call(tensors, proprio, window, points, point_mask, keys)
+    chunks = function.call(tensors, proprio, window, focus, points, point_mask, keys)
 
 The weights are an argument, so that a file is small and one `model.safetensors` serves all.
 """
@@ -21,7 +21,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def make_sampler(config: ml_collections.ConfigDict):
-    """`(tensors, proprio, window, points, point_mask, keys) -> (B, H, 10)`, a pure function.
+    """`(tensors, proprio, window, focus, points, point_mask, keys) -> (B, H, 10)`, a pure function.
 
     tensors: those of `model.safetensors`, by name. keys: (B, 2) uint32, the data of PRNG keys, one
     a row. The rest are the parts of `models.observation.Observation`, batched; the result is that
@@ -29,11 +29,11 @@ def make_sampler(config: ml_collections.ConfigDict):
     """
     model = expert_config(config)
 
-    def sample(tensors, proprio, window, points, point_mask, keys):
+    def sample(tensors, proprio, window, focus, points, point_mask, keys):
         return sample_chunks(
             model,
             *expert_of(tensors),
-            Observation(proprio, window, points, point_mask),
+            Observation(proprio, window, focus, points, point_mask),
             jax.random.wrap_key_data(keys, impl="threefry2x32"),
             use_cloud=config.use_cloud,
             use_guidance=config.dropout.guidance < 1,

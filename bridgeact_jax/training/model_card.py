@@ -67,9 +67,9 @@ def card_text(
         names = ", ".join(f"`{name}`" for name in functions)
         lines += [
             f"{names}: the sampler, serialised by `jax.export` for any batch size. "
-            "`jax.export.deserialize(...).call(tensors, proprio, window, points, point_mask, "
-            f"keys)` takes the tensors of `{WEIGHTS}`, the parts of an observation and (B, 2) "
-            f"uint32 PRNG keys; the result is (B, {model.horizon}, 10).",
+            "`jax.export.deserialize(...).call(tensors, proprio, window, focus, points, "
+            f"point_mask, keys)` takes the tensors of `{WEIGHTS}`, the parts of an observation and "
+            f"(B, 2) uint32 PRNG keys; the result is (B, {model.horizon}, 10).",
             "",
         ]
     lines += ["## Data", "", *_data(origin)]

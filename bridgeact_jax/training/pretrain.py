@@ -17,7 +17,7 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file(
         "config", None, "config file, e.g. configs/demo.py:pretrain; --config.key=value overrides"
     )
-    flags.DEFINE_string("store", None, "trajectory store, from `bridgeact convert`")
+    flags.DEFINE_string("store", None, "a trajectory store, or several with commas")
     flags.DEFINE_string("mixture", None, "instead: a mixture's name or .toml file, with --stores")
     flags.DEFINE_string("stores", None, "folder that holds the mixture's stores, each by its card")
     flags.DEFINE_string("workdir", None, "where checkpoints and metrics go; resumes if it has any")

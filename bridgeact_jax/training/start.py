@@ -79,7 +79,7 @@ def _fit_normalizer(
     @jax.jit
     def fit(windows: Windows) -> normalizer_lib.Normalizer:
         keys = jax.random.split(jax.random.key(config.seed), NORMALIZER_WINDOWS)
-        example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
+        example = jax.vmap(lambda k, w: make_example(k, w, model, config))(keys, windows)
         return normalizer_lib.fit(example.chunk, example.mask)
 
     rows = sampler.rows(config.seed, np.iinfo(np.int32).max, NORMALIZER_WINDOWS)

@@ -62,10 +62,20 @@ def draw(
     draws = (batch, config.noise_draws)
     return Draws(
         jax.random.normal(noise_key, (*draws, model.horizon, ACTION_DIM)),
-        jax.random.randint(step_key, draws, 0, model.train_steps),
+        _steps(step_key, draws, model, config),
         jax.random.uniform(guidance_key, (batch,)) >= config.dropout.guidance,
         jax.random.uniform(cloud_key, (batch, 1)) >= config.dropout.cloud,
     )
+
+
+def _steps(
+    key: jax.Array, shape: tuple, model: ExpertConfig, config: ml_collections.ConfigDict
+) -> jax.Array:
+    """Diffusion steps: uniform, but for a share at the last one, where sampling starts."""
+    key, first_key = jax.random.split(key)
+    first = jax.random.uniform(first_key, shape) < config.first_step_share
+    steps = jax.random.randint(key, shape, 0, model.train_steps)
+    return jnp.where(first, model.train_steps - 1, steps)
 
 
 def diffusion_loss(
@@ -78,7 +88,8 @@ def diffusion_loss(
     config: ml_collections.ConfigDict,
     datasets: int = 1,
 ) -> tuple[jax.Array, Sums]:
-    """Squared error of the predicted clean chunk, summed over valid numbers, and what to log.
+    """Squared error of the predicted clean chunk, summed over valid numbers, plus, by
+    `config.focus_weight`, that of what the cloud was found to be meant at; and what to log.
 
     Each observation is encoded once and denoised against its noise draws. `dataset` (B,) int32 is
     where an example comes from, of so many `datasets`.
@@ -88,7 +99,7 @@ def diffusion_loss(
     observation = example.observation
     if config.use_cloud:
         observation = observation._replace(point_mask=observation.point_mask & draws.seen)
-    condition = expert.apply(
+    condition, found = expert.apply(
         {"params": params},
         observation,
         draws.guided,
@@ -96,6 +107,11 @@ def diffusion_loss(
         method=ActionExpert.encode,
     )
 
+    focus_error = 0.0
+    if config.use_cloud:
+        seen = jnp.any(observation.point_mask, axis=1) & draws.guided
+        off = jnp.sum((found - example.true_focus) ** 2, axis=(0, 2))
+        focus_error = config.focus_weight * jnp.sum(jnp.where(seen, off, 0.0))
     condition, clean, mask, dataset = (
         jnp.repeat(x, config.noise_draws, axis=0)
         for x in (condition, clean, example.mask, dataset)
@@ -112,7 +128,7 @@ def diffusion_loss(
     columns = squared, jnp.sum(mask, axis=(1, 2)), distance, jnp.sum(inside, axis=1)
     member = dataset[:, None] == jnp.arange(datasets)
     sums = Sums(*(jnp.sum(jnp.where(member, x[:, None], 0), axis=0) for x in columns))
-    return jnp.sum(squared), sums
+    return jnp.sum(squared) + focus_error, sums
 
 
 def make_train_step(
@@ -133,7 +149,7 @@ def make_train_step(
 
     def gradient_of(params, normalizer, micro):
         keys, draws, windows = micro
-        example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
+        example = jax.vmap(lambda k, w: make_example(k, w, model, config))(keys, windows)
         return jax.grad(diffusion_loss, has_aux=True)(
             params, draws, example, windows.dataset, normalizer, model, config, len(datasets)
         )

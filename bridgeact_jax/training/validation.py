@@ -66,7 +66,7 @@ def make_score(model: ExpertConfig, config: ml_collections.ConfigDict):
     def score(params: dict, normalizer: Normalizer, windows: Windows) -> dict[str, jax.Array]:
         batch = windows.steps.shape[0]
         keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), STREAM), 3)
-        example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(
+        example = jax.vmap(lambda k, w: make_example(k, w, model, config))(
             jax.random.split(keys[0], batch), windows
         )
         draws = draw(keys[1], batch, model, config)

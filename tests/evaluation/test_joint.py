@@ -49,7 +49,7 @@ def test_training_sees_exactly_what_closed_loop_sees():
     first, last = data.offsets[1], data.offsets[2] - 1
     rows = np.arange(first, last)
     windows = sampler.gather(rows)
-    example = jax.jit(jax.vmap(lambda w: make_example(jax.random.key(0), w, model, config.noise)))(
+    example = jax.jit(jax.vmap(lambda w: make_example(jax.random.key(0), w, model, config)))(
         windows
     )
 
@@ -84,7 +84,7 @@ def test_the_target_of_a_window_is_the_path_that_follows():
     windows = sampler_of(data, config, model).gather(np.array([5, 20]))
     for k, row in enumerate((5, 20)):
         one = jax.tree.map(lambda x, k=k: x[k], windows)
-        chunk = make_example(jax.random.key(0), one, model, config.noise).chunk
+        chunk = make_example(jax.random.key(0), one, model, config).chunk
         position, _, gripper = absolute(chunk, data.position[row], data.rotation[row])
         np.testing.assert_allclose(position, data.position[row + 1 : row + 9], atol=1e-6)
         np.testing.assert_array_equal(gripper, data.gripper[row : row + 8])
@@ -97,7 +97,7 @@ def test_a_displaced_arm_is_led_back_onto_the_path():
     window = sampler_of(data, config, model, with_cloud=False).gather(np.array([8]))
     window = jax.tree.map(lambda x: x[0], window)
     keys = jax.random.split(jax.random.key(0), 4000)
-    chunk = jax.vmap(lambda k: make_example(k, window, model, config.noise).chunk)(keys)
+    chunk = jax.vmap(lambda k: make_example(k, window, model, config).chunk)(keys)
     true = data.position[9:17] - data.position[8]
     shift = true[-1] - chunk[:, -1, :3]
     fade = np.clip(1 - np.arange(1, 9) / config.noise.recovery_steps, 0, 1)
@@ -163,7 +163,7 @@ def train(data, config, model):
     sampler = sampler_of(data, config, model)
     windows = sampler.gather(sampler.rows(1, 0, 512))._replace(cloud=None)
     keys = jax.random.split(jax.random.key(1), 512)
-    make = jax.jit(jax.vmap(lambda k, w: make_example(k, w, model, config.noise)))
+    make = jax.jit(jax.vmap(lambda k, w: make_example(k, w, model, config)))
     example = make(keys, windows)
     normalizer = normalizer_lib.fit(example.chunk, example.mask)
     state = initial_state(config, model, None, normalizer)

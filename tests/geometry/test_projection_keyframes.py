@@ -209,3 +209,16 @@ def test_crop_is_uniform_over_the_points_inside():
     points = np.asarray(draw(jax.random.split(jax.random.key(1), 4000)))
     share = np.bincount(np.rint(points[..., 0].ravel() * 1e3).astype(int), minlength=40) / 40_000
     np.testing.assert_allclose(share, 1 / 40, rtol=0.15)
+
+
+def test_crop_is_denser_around_its_focus_and_reaches_beyond_the_radius_there():
+    """Drawing one point, the chances are as the weights; far from both nothing is drawn."""
+    radius, focus = 0.2, np.array([0.25, 0, 0], np.float32)
+    cloud = np.array([[0.25, 0, 0], [0.33, 0, 0], [0.0, 0, 0], [0.45, 0, 0], [-0.3, 0, 0]])
+    draw = jax.vmap(lambda key: clouds.crop(key, cloud, jnp.zeros(3), radius, 1, focus)[0])
+    points = np.asarray(draw(jax.random.split(jax.random.key(1), 20_000)))[:, 0, 0]
+    away = np.array([0.0, 0.08, 0.25])
+    weight = np.exp(-(away**2) / (2 * clouds.FOCUS**2)) + clouds.ELSEWHERE
+    share = [np.mean(np.isclose(points, x, atol=1e-3)) for x in (0.25, 0.33, 0.0)]
+    np.testing.assert_allclose(share, weight / weight.sum(), atol=0.02)
+    assert sum(share) == pytest.approx(1)

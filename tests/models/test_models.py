@@ -18,12 +18,14 @@ from bridgeact_jax.models.action_expert import (
 )
 from bridgeact_jax.models.denoiser import Conv
 from bridgeact_jax.models.observation import (
+    LOOK_AHEAD,
     UNIT,
     WINDOW,
     Observation,
     Proprioception,
     absolute,
     action_chunk,
+    focus,
     observe,
 )
 from bridgeact_jax.models.pointnet import PointNet, largest
@@ -42,14 +44,14 @@ def random_observation(seed, batch=3):
     rng = np.random.default_rng(seed)
     shapes = jax.tree.map(lambda x: (batch, *x.shape[1:]), example_inputs(CONFIG)[0])
     draw = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
-    return Observation(*draw)._replace(point_mask=jnp.asarray(rng.random(shapes[3]) < 0.7))
+    return Observation(*draw)._replace(point_mask=jnp.asarray(rng.random(shapes.point_mask) < 0.7))
 
 
 def encode(params, observation, *, use_cloud):
     guided = jnp.ones(observation.proprio.shape[0], bool)
     return ActionExpert(CONFIG).apply(
         {"params": params}, observation, guided, use_cloud=use_cloud, method=ActionExpert.encode
-    )
+    )[0]
 
 
 def test_shifted_matmul_is_a_convolution():
@@ -121,7 +123,7 @@ def test_the_zero_gate_learns_and_then_so_does_the_cloud_encoder(params):
     assert np.abs(gradient["cloud_gate"]).max() > 0
     opened = {**params, "cloud_gate": params["cloud_gate"] + 0.1}
     gradient = jax.jit(jax.grad(loss))(opened)
-    assert np.abs(gradient["pointnet"]["point_0"]["kernel"]).max() > 0
+    assert np.abs(gradient["glances_1"]["points"]["point_0"]["kernel"]).max() > 0
 
 
 def test_an_empty_cloud_is_the_blind_expert_even_with_an_open_gate(params):
@@ -286,3 +288,13 @@ def test_an_unmeasured_gripper_width_is_marked_and_not_nan():
     known = observe(guidance, jnp.asarray(0.0), arm, points, mask)
     assert np.isfinite(unknown.proprio).all()
     assert unknown.proprio[-1] == 0 and known.proprio[-1] == 1
+
+
+def test_the_focus_lies_ahead_on_the_curve_but_not_beyond_the_next_goal():
+    position = np.zeros((4, 3), np.float32)
+    position[:, 0] = [0.0, 0.3, 0.5, 0.5]
+    plan = Waypoints(position, np.tile([1.0, 0, 0, 0], (4, 1)), np.array([1.0, 0, 0, 0]), 3)
+    guidance = build_guidance(plan)
+    np.testing.assert_allclose(focus(guidance, 0.05), [0.05 + LOOK_AHEAD, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(focus(guidance, 0.28), [0.3, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(focus(guidance, 0.45), [0.5, 0, 0], atol=1e-3)

@@ -83,7 +83,7 @@ def test_matrix_products_are_counted_through_loops_and_gradients():
 
 def without_cloud(params: dict) -> dict:
     """The parameters that stage 1 trains."""
-    return {name: leaf for name, leaf in params.items() if not name.startswith(("cloud", "point"))}
+    return {name: leaf for name, leaf in params.items() if not name.startswith(("cloud", "glance"))}
 
 
 def test_flops_of_the_step_agree_with_a_count_by_hand():

@@ -41,7 +41,7 @@ def learn():
     @jax.jit
     def run(windows):
         keys = jax.random.split(jax.random.key(1), BATCH)
-        example = jax.vmap(lambda k, w: make_example(k, w, model, config.noise))(keys, windows)
+        example = jax.vmap(lambda k, w: make_example(k, w, model, config))(keys, windows)
         draws = draw(jax.random.key(2), BATCH, model, config)
         gradient, sums = jax.grad(diffusion_loss, has_aux=True)(
             params, draws, example, windows.dataset, normalizer_lib.identity(), model, config

@@ -6,11 +6,12 @@ import pytest
 
 from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.models import normalizer as normalizer_lib
-from bridgeact_jax.models.action_expert import ActionExpert, example_inputs
+from bridgeact_jax.models.action_expert import GLANCES, ActionExpert, example_inputs
 from bridgeact_jax.training.config import base_config, expert_config
+from bridgeact_jax.training.example import make_example
 from bridgeact_jax.training.mesh import make_mesh
 from bridgeact_jax.training.state import initial_state
-from bridgeact_jax.training.step import make_train_step
+from bridgeact_jax.training.step import diffusion_loss, draw, make_train_step
 from tests.training.test_loader import random_trajectories
 
 
@@ -61,3 +62,43 @@ def test_a_step_that_is_not_finite_changes_nothing(setting):
     assert not figures["finite"] and new.step == 6
     for name in ("params", "ema", "opt_state"):
         jax.tree.map(np.testing.assert_array_equal, getattr(new, name), getattr(state, name))
+
+
+def test_the_error_of_the_focus_is_added_with_its_weight(setting):
+    """For guided examples whose cloud is seen, over all glances."""
+    config, state, windows = setting
+    config = config.copy_and_resolve_references()
+    config.use_cloud = True
+    model, here = expert_config(config), windows.history[np.arange(24), windows.steps - 1, :3]
+    spread = np.random.default_rng(0).normal(scale=0.1, size=(24, model.points, 3))
+    windows = windows._replace(cloud=(here[:, None] + spread).astype(np.float32))
+    keys = jax.random.split(jax.random.key(0), 24)
+    example = jax.vmap(lambda k, w: make_example(k, w, model, config))(keys, windows)
+    draws = draw(jax.random.key(1), 24, model, config)
+    counted = np.asarray(draws.guided & draws.seen[:, 0])
+    assert 0 < counted.sum() < 24
+
+    def loss(weight):
+        config.focus_weight = weight
+        rest = draws, example, windows.dataset, state.normalizer, model, config
+        return diffusion_loss(state.params, *rest)[0]
+
+    _, found = ActionExpert(model).apply(
+        {"params": state.params}, example.observation, draws.guided, use_cloud=True, method="encode"
+    )
+    assert found.shape == (GLANCES, 24, 3)
+    error = (np.float64(found) - np.float64(example.true_focus))[:, counted]
+    np.testing.assert_allclose(loss(3.0) - loss(0.0), 3 * np.sum(error**2), rtol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_draws_is_where_sampling_starts(share):
+    config = base_config()
+    config.first_step_share = share
+    model = expert_config(config)
+    steps = np.asarray(draw(jax.random.key(0), 20_000, model, config).step)
+    last = model.train_steps - 1
+    expected = share + (1 - share) / model.train_steps
+    np.testing.assert_allclose(np.mean(steps == last), expected, atol=0.015)
+    if share < 1:
+        np.testing.assert_allclose(steps[steps < last].mean(), (last - 1) / 2, rtol=0.03)

@@ -86,7 +86,7 @@ def test_the_position_error_is_that_of_sampled_chunks():
     errors = []
     for i in range(3):
         window = jax.tree.map(lambda x: x[i], windows)  # noqa: B023
-        example = make_example(example_keys[i], window, model, config.noise)
+        example = make_example(example_keys[i], window, model, config)
         one = jax.tree.map(lambda x: x[None], example.observation)
         chunk = sample_chunks(
             model, params, normalizer, one, sample_keys[i][None], use_cloud=False

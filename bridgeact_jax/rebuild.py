@@ -1,0 +1,39 @@
+"""The expert that ships, rebuilt from nothing: demonstrations, both stages, export.
+
+Demonstrations are made in sittings, so that what a kill interrupts is minutes of work. How long it
+takes on what, and how good the result is, says configs/expert.py.
+"""
+
+import shutil
+from pathlib import Path
+
+from absl import flags
+
+from bridgeact_jax.pipeline import Diary, build_expert, claim
+from bridgeact_jax.training.config import shipped_config
+from bridgeact_jax.training.export import export
+
+EPISODES, SEEDS = 450, (11, 12, 13, 14)  # 50 of each of nine tasks, four times
+
+
+def define_flags() -> None:
+    """Flags of `bridgeact rebuild`."""
+    flags.DEFINE_string("out", "runs/expert", "directory for everything on the way")
+    flags.DEFINE_integer("workers", 2, "processes that make demonstrations", lower_bound=1)
+
+
+def main(argv: list[str]) -> None:
+    """Entry point of `bridgeact rebuild`."""
+    del argv
+    out, diary = Path(flags.FLAGS.out), Diary()
+    claim(out, {"expert": {"episodes": EPISODES, "seeds": SEEDS}})
+    configs = {stage: shipped_config("expert", stage) for stage in ("pretrain", "finetune")}
+    _, expert = build_expert(
+        out, diary, tasks="all", episodes=EPISODES, seeds=SEEDS, configs=configs,
+        workers=flags.FLAGS.workers,
+    )  # fmt: skip
+    exported = out / "exported"
+    diary.say(f"weights in bfloat16, with a model card: {exported}")
+    shutil.rmtree(exported, ignore_errors=True)
+    export(expert, exported, dtype="bfloat16")
+    diary.say(f"done; next: bridgeact evaluate --checkpoint={exported} --suite=all --out=...")
