@@ -72,7 +72,7 @@ def observations(model, batch: int) -> Observation:
     """Random observations with half of the points there."""
     rng = np.random.default_rng(1)
     parts = [rng.normal(size=(batch, *x.shape[1:])) for x in example_inputs(model)[0]]
-    return Observation(*(jnp.asarray(x, jnp.float32) for x in parts[:3]), parts[3] > 0)
+    return Observation(*(jnp.asarray(x, jnp.float32) for x in parts[:4]), parts[4] > 0)
 
 
 def chunks(path, batch: int = 3) -> np.ndarray:
