@@ -61,7 +61,7 @@ def run_demo(out: Path, *, quick: bool, workers: int) -> list[dict]:
     Raises UsageError if `out` holds anything else.
     """
     size = QUICK if quick else FULL
-    claim(out, {"demo": size})
+    claim(out, {"demo": {**size, "tasks": DEMONSTRATED}})
     configs = {stage: shipped_config("demo", stage) for stage in ("pretrain", "finetune")}
     if quick:
         for config in configs.values():

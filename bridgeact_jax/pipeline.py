@@ -14,6 +14,7 @@ import ml_collections
 
 from bridgeact_jax.datasets.convert import convert_dataset
 from bridgeact_jax.errors import UsageError, UserError
+from bridgeact_jax.files import write_text
 from bridgeact_jax.sim.demos import write_demos
 from bridgeact_jax.training.loop import train
 
@@ -75,7 +76,7 @@ def claim(out: Path, what: dict) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not any(out.iterdir()):
-            marker.write_text(text)
+            write_text(marker, text)
         elif not marker.exists() or marker.read_text() != text:
             raise UsageError(
                 f"--out={out} holds something else than {what}: choose another folder"

@@ -36,8 +36,8 @@ class Desk:
             waypoints = waypoints_of(self._planner.plan(asked), asked)
             return Poses(*(np.asarray(column[1:]) for column in waypoints[:3]))
 
-        async with self._free:
-            return await _in_thread(plan)
+        await self._free.acquire()  # until the thread has ended, whoever still waits for it
+        return await _in_thread(plan, self._free.release)
 
 
 def plan_request(request: Request) -> PlanRequest:
@@ -60,8 +60,10 @@ def plan_request(request: Request) -> PlanRequest:
     )
 
 
-async def _in_thread(call: Callable[[], Any]) -> Any:
-    """What `call` returns or raises; a thread that nobody waits for ends with the process."""
+async def _in_thread(call: Callable[[], Any], ended: Callable[[], None]) -> Any:
+    """What `call` returns or raises, `ended` called then; a thread that nobody waits for goes on to
+    its end, or ends with the process.
+    """
     loop = asyncio.get_running_loop()
     future = loop.create_future()
 
@@ -74,6 +76,7 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
             loop.call_soon_threadsafe(settle, *outcome)
 
     def settle(result: Any, error: Exception | None) -> None:
+        ended()
         if future.cancelled():
             return
         if error is None:

@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.serving import chunks, wire
+from bridgeact_jax.serving.limiter import PERIOD
 
 TOKEN_VARIABLE = "BRIDGEACT_TOKEN"
 SHORTEST_TOKEN = 16  # characters
@@ -97,7 +98,11 @@ class Client:
         except (OSError, TimeoutError, websockets.WebSocketException, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ServerError(f"{url}: no server answers: {reason}", lost=True) from None
-        self.metadata: dict[str, Any] = self._receive(timeout)
+        try:
+            self.metadata: dict[str, Any] = self._receive(timeout)
+        except ServerError:
+            self._stack.close()
+            raise
 
     def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
         """The answer to an observation. Raises ServerError."""
@@ -145,7 +150,11 @@ class Client:
             raise self._lost(error) from None
         if isinstance(frame, str):
             raise ServerError(frame)
-        return wire.unpack(frame)
+        try:
+            return wire.unpack(frame)
+        except wire.WireError as error:
+            self._connection.close()
+            raise ServerError(f"{self._url}: no answer but {error}", lost=True) from None
 
     def _lost(self, error: Exception) -> ServerError:
         reason = getattr(getattr(error, "rcvd", None), "reason", "") or "the connection is gone"
@@ -167,9 +176,10 @@ class Command(NamedTuple):
 class Driver:
     """From observations to one pose to command at every control step.
 
-    What the server answers is executed by the clock. Where an answer is late the chunk before is
-    executed to its end, then its last pose is held. Where the server is gone the last pose that was
-    commanded is held from then on, for good.
+    What the server answers is executed by the clock, but never more than a step at a time: while
+    `step` waits for an answer nothing is commanded, and what follows goes on where the arm was.
+    Where an answer is late the chunk before is executed to its end, then its last pose is held.
+    Where the server is gone the last pose that was commanded is held from then on, for good.
 
     Args:
       pose: (8,) where the arm is, as commanded before the first answer.
@@ -189,6 +199,8 @@ class Driver:
         self._execution = chunks.begin(pose)
         self._last = np.asarray(pose, np.float32)
         self._lost: str | None = None
+        self._behind = 0.0  # seconds by which motion lags the clock
+        self._commanded: float | None = None  # when, by the motion's clock
 
     def step(self, observation: dict[str, Any]) -> Command:
         """What to command now, having observed this; `time` is added where it is not given.
@@ -204,15 +216,31 @@ class Driver:
             except ServerError as error:
                 if not error.lost:
                     raise
-                self._lost = str(error)
-                self._execution = chunks.stop(chunks.begin(self._last), now)
-        now = self._clock()
+                self._stop(str(error))
+        behind, now = self._behind, self._motion_time()
         if answer is not None and "actions" in answer:
-            self._execution = chunks.receive(
-                self._execution, answer["actions"], observation["time"], now, blend=self._blend
-            )
+            observed = observation["time"] - behind
+            try:
+                self._execution = chunks.receive(
+                    self._execution, answer["actions"], observed, now, blend=self._blend
+                )
+            except ValueError as error:
+                self._stop(str(error))
         self._last = chunks.command(self._execution, now)
         return Command(self._last, self._status(answer, now), answer)
+
+    def _motion_time(self) -> float:
+        """The clock, less what it ran ahead while nothing could be commanded."""
+        now = self._clock() - self._behind
+        if self._commanded is not None and now - self._commanded > 1.5 * PERIOD:
+            self._behind += now - self._commanded - PERIOD
+            now = self._commanded + PERIOD
+        self._commanded = now
+        return now
+
+    def _stop(self, reason: str) -> None:
+        self._lost = reason
+        self._execution = chunks.stop(chunks.begin(self._last), self._clock())
 
     def _status(self, answer: dict[str, Any] | None, now: float) -> str:
         if self._lost is not None:

@@ -106,12 +106,12 @@ class Conversation:
         """Wait for the plan, whatever time it takes; it is followed from the next observation."""
         if request.plan is None and self._desk is None:
             raise UserError(NO_PLAN)
+        question = self._desk.ask(request) if request.plan is None else None
         self._forget()
-        self._poses = request.plan
-        if request.plan is None:
-            self._prompt = request.prompt
+        self._poses, self._prompt = request.plan, request.prompt
+        if question is not None:
             try:
-                self._poses = await self._desk.ask(request)
+                self._poses = await question
             except (PlanningError, Unreachable) as error:
                 self._failure = str(error)
                 return {"status": "no_plan", "message": self._failure}
@@ -121,6 +121,7 @@ class Conversation:
         """Begin to plan where the prompt is a new one; an explicit plan ends that."""
         if request.plan is not None:
             self._forget()
+            self._prompt = request.prompt
         elif self._desk is not None and request.prompt not in (None, self._prompt):
             question = self._desk.ask(request)
             self._forget()

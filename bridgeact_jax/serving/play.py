@@ -90,6 +90,7 @@ def play(
         due = recording.time[frame] - first
         if speed:
             sleep(max(began + due / speed - clock(), 0.0))
+        planned = planned and recording.plan_position is not None
         told = observation(recording, frame, planned=planned, pictured=not planned)
         told["time"] = float(recording.time[frame])
         sent = clock()

@@ -208,7 +208,7 @@ class Server:
                     continue
                 await self._send(connection, data)
                 strikes, before = 0, watch.seconds["total"]
-                self.metrics.add(watch.seconds)
+                self.metrics.add(dict(watch.seconds))  # a late job may still write there
         finally:
             conversation.close()
 

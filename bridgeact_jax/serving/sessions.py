@@ -19,6 +19,8 @@ from bridgeact_jax.serving.limiter import PERIOD, Limits, Start, hold, limit
 from bridgeact_jax.serving.observations import Poses, Request
 from bridgeact_jax.sim.environment import CLOSE_BELOW, CLOUD_POINTS, OPEN_ABOVE
 
+PUSHED = 0.05  # metres from where it is held, beyond which an arm is held where it is now
+
 
 class Stale(Exception):
     """The observation is too old to act on; the message says why."""
@@ -61,6 +63,10 @@ class Session:
         self._chunk: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._command: float | None = None
         self._time: float | None = None
+        self._counted: float | None = None
+        self._last: tuple[float | None, np.ndarray] | None = None
+        self._velocity = np.zeros(3)
+        self._held: Start | None = None
         self._cloud: np.ndarray | None = None
         self._row = self._step = 0
         self._due = False
@@ -92,8 +98,10 @@ class Session:
                 f"'time' went back from {self._time:.6g} to {request.time:.6g} s: an episode "
                 "begins with 'request': 'reset'"
             )
-        if request.sent is not None and request.sent - request.time > oldest:
-            age = request.sent - request.time
+        age = 0.0 if request.sent is None else request.sent - request.time
+        if age < -PERIOD / 2:
+            raise Stale(f"'time' lies {-age:.3g} s after 'sent': both must be of one clock")
+        if age > oldest:
             raise Stale(f"measured {age:.3g} s before it was sent: at most {oldest:g} s are right")
 
     def observe(self, request: Request, *, heard: bool = True) -> None:
@@ -108,6 +116,7 @@ class Session:
             raise UserError(
                 "neither 'cloud' nor 'depth': this expert sees clouds; an empty one is (0, 3)"
             )
+        self._measure(request)
         steps = self._elapsed(request)
         self._due |= not heard
         if self._state is not None:
@@ -132,11 +141,14 @@ class Session:
     def answer(self, request: Request) -> Step:
         """The rows that are left of the chunk, or standing still without a plan; limited."""
         start = Start(
-            request.position.astype(float), request.rotation.astype(float), self._velocity(),
+            request.position.astype(float), request.rotation.astype(float), self._velocity,
             self._command,
         )  # fmt: skip
         if not self.planned:
-            return Step(*limit(self._limits, start, hold(start, self._engine.horizon)))
+            held = self._held
+            if held is None or np.linalg.norm(held.position - start.position) > PUSHED:
+                held = self._held = start
+            return Step(*limit(self._limits, start, hold(held, self._engine.horizon)))
         rows = np.arange(self._row, self._row + self._engine.horizon)
         rows = np.minimum(rows, self._engine.horizon - 1)
         position, rotation, wanted = (column[rows] for column in self._chunk)
@@ -157,17 +169,30 @@ class Session:
     # ---- inside -------------------------------------------------------------------------------
 
     def _elapsed(self, request: Request) -> int:
-        """Control steps since the last observation; keeps the clock."""
-        before, self._time = self._time, request.time if request.time is not None else self._time
+        """Control steps since those counted before; what is left of a step counts next time."""
+        before, now = self._counted, request.time
+        self._counted = now
+        if now is not None:
+            self._time = now
         if self._state is None:
             return 0
-        if request.time is None or before is None:
+        if now is None or before is None:
             self._due = True  # how many rows were executed is not known
             return 1
-        steps = round((request.time - before) / PERIOD)
-        if steps == 0:
-            self._time = before
-        return max(0, min(steps, self._engine.horizon))
+        steps = max(0, round((now - before) / PERIOD))
+        if steps > self._engine.horizon:
+            return self._engine.horizon
+        self._counted = before + steps * PERIOD
+        return steps
+
+    def _measure(self, request: Request) -> None:
+        """Keep the arm's velocity, m/s; without `time` observations count as a step apart."""
+        before, self._last = self._last, (request.time, request.position)
+        if before is None:
+            return
+        known = request.time is not None and before[0] is not None
+        seconds = max(request.time - before[0], PERIOD / 2) if known else PERIOD
+        self._velocity = (request.position.astype(float) - before[1]) / seconds
 
     def _follow(self, plan: Poses, request: Request) -> None:
         """Begin a plan at the pose of `request`, which has been observed."""
@@ -181,7 +206,7 @@ class Session:
             self._state = self._engine.start(waypoints, request.gripper_width)
         else:
             self._state = self._engine.replace(self._state, waypoints)
-        self._plan, self._due = plan, True
+        self._plan, self._due, self._held = plan, True, None
 
     def _track(self, request: Request, steps: int, heard: bool) -> None:
         """The state `steps` control steps later, on the straight way to the measured pose."""
@@ -206,12 +231,6 @@ class Session:
             wanted = self._chunk[2][min(self._row, self._engine.horizon - 1)]
             self._command = _switched(self._command, wanted)
             self._row += 1
-
-    def _velocity(self) -> np.ndarray:
-        if self._state is None:
-            return np.zeros(3)
-        position = np.asarray(self._state.proprioception.position, float)[0]
-        return (position[-1] - position[-2]) / PERIOD
 
     def _look(self, request: Request) -> np.ndarray:
         """(CLOUD_POINTS, 3) float32; what is missing is infinitely far away."""

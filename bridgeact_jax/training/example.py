@@ -96,7 +96,7 @@ def _displace(
 def _scales(key: jax.Array, noise: ml_collections.ConfigDict) -> jax.Array:
     """(3,) standard deviations of a plan's errors: m per waypoint, m in common, rad."""
     largest = jnp.array([noise.waypoint, noise.common, noise.rotation])
-    share = jax.random.uniform(jax.random.fold_in(key, 0), (3,))
+    share = jax.random.uniform(key, (3,))
     return jnp.where(noise.graded, share, 1.0) * largest
 
 
@@ -108,7 +108,7 @@ def make_example(
     The displaced arm returns to the demonstrated path linearly over `recovery_steps` rows.
     """
     noise = config.noise
-    plan_key, displace_key, crop_key, augment_key, sensor_key = jax.random.split(key, 5)
+    plan_key, scale_key, displace_key, crop_key, augment_key, sensor_key = jax.random.split(key, 6)
     window = augment(augment_key, window, config.augment)
     window, shift, turn = _displace(displace_key, window, noise)
     fade = jnp.clip(1.0 - (jnp.arange(model.horizon) + 1.0) / noise.recovery_steps, 0.0, 1.0)
@@ -119,7 +119,7 @@ def make_example(
 
     plan = Waypoints(*unpack(window.plan), window.waypoint_count)
     true_guidance = build_guidance(plan)
-    plan = perturb_waypoints(plan_key, plan, *_scales(plan_key, noise))
+    plan = perturb_waypoints(plan_key, plan, *_scales(scale_key, noise))
     guidance = build_guidance(plan)
     position, rotation, command = unpack(window.history)
     progress = project_history(guidance, position, rotation, command, window.steps)

@@ -22,6 +22,7 @@ from bridgeact_jax import cli
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.planning.protocol import Plan, PlannedPose, PlanningError
 from bridgeact_jax.serving import wire
+from bridgeact_jax.serving.asking import AT_ONCE
 from bridgeact_jax.serving.client import Client, Driver, ServerError, read_token
 from bridgeact_jax.serving.server import STRIKES, serving
 from bridgeact_jax.serving.settings import Settings
@@ -297,6 +298,33 @@ def test_what_the_planner_needs_is_asked_for(engine):
             client.infer({**OBSERVATION, "prompt": "lift"})
 
 
+def test_a_plan_request_that_fails_does_not_count_as_asked(engine):
+    blind = {key: value for key, value in SEEN.items() if key != "image"}
+    with serving(engine, PATIENT, Thinker()) as server, Client(address(server)) as client:
+        with pytest.raises(ServerError, match="no 'image'"):
+            client.plan({**blind, "prompt": "lift"})
+        assert client.infer({**SEEN, "prompt": "lift"})["status"] == "planning"
+
+
+def test_the_prompt_of_a_plan_that_was_sent_is_not_asked_again(engine):
+    thinker = Thinker()
+    with serving(engine, PATIENT, thinker) as server, Client(address(server)) as client:
+        assert client.infer({**SEEN, "plan": PLAN, "prompt": "lift"})["status"] == "ok"
+        assert client.infer({**SEEN, "prompt": "lift"})["status"] == "ok"
+        assert not thinker.asked
+
+
+def test_prompt_after_prompt_does_not_start_thread_after_thread(engine):
+    thinker = Thinker()
+    with serving(engine, PATIENT, thinker) as server, Client(address(server)) as client:
+        for number in range(3 * AT_ONCE):
+            client.infer({**SEEN, "prompt": f"lift {number}"})
+        wait_for(lambda: len(thinker.asked) == AT_ONCE)
+        thinker.may.set()
+        wait_for(lambda: client.infer({**SEEN, "prompt": f"lift {number}"})["status"] == "ok")
+        assert len(thinker.asked) <= AT_ONCE + 1
+
+
 # ---- what dies ----------------------------------------------------------------------------------
 
 
@@ -325,6 +353,34 @@ def test_between_late_answers_the_chunk_is_executed_then_its_end_is_held():
         command = driver.step({})
         assert command.pose == pytest.approx(rows[min(step, 7)], abs=1e-6)
         assert command.status == ("ok" if step == 0 else "late" if step < 8 else "held: late")
+
+
+def test_after_a_stall_the_motion_goes_on_where_it_was():
+    """No command is further from the one before than one and a half steps of the chunk."""
+    rows = np.tile(POSE, (8, 1))
+    rows[:, 0] += 0.06 * np.arange(8)
+    now, waits = [0.0], iter([0.02, 0.02, 0.7, 0.02, 0.3, 0.02])
+
+    def infer(observation):
+        now[0] += next(waits)
+        chunk = rows.copy()
+        chunk[:, 0] += driver._last[0] - POSE[0]
+        return {"status": "ok", "actions": chunk}
+
+    driver = Driver(SimpleNamespace(infer=infer), POSE, clock=lambda: now[0])
+    places = []
+    for _ in range(6):
+        places.append(driver.step({}).pose[0])
+        now[0] += 0.08
+    assert np.all(np.diff(places) < 0.06 * 1.5 + 1e-6) and places[-1] > places[0]
+
+
+def test_what_is_no_chunk_holds_the_arm_for_good():
+    answers = iter([{"status": "ok", "actions": np.full((8, 8), np.nan)}])
+    driver = Driver(SimpleNamespace(infer=lambda observation: next(answers)), POSE)
+    for _ in range(2):
+        command = driver.step({})
+        assert (command.pose == POSE).all() and command.status.startswith("held: a chunk")
 
 
 def test_a_client_that_does_not_read_is_dropped_and_the_others_are_served(engine, caplog):

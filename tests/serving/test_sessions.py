@@ -218,3 +218,39 @@ def test_one_clients_mistake_is_its_own(engine):
     results = answer(engine, jobs)
     assert isinstance(results[0], UserError) and isinstance(results[2], Exception)
     assert np.isfinite(results[1].actions).all()
+
+
+def test_a_held_arm_that_sags_is_held_where_it_was_and_one_that_is_pushed_where_it_is(engine):
+    session = new_session(engine)
+    for step in range(30):
+        sagging = HOME - np.float32([0, 0, 0.001 * step])
+        result, _ = ask(engine, session, request(sagging, time=0.1 * step), standing=True)
+        np.testing.assert_allclose(result.actions[:, :3], np.tile(HOME, (8, 1)), atol=1e-6)
+    pushed = HOME + np.float32([0.2, 0, 0])
+    result, _ = ask(engine, session, request(pushed, time=3.0), standing=True)
+    np.testing.assert_allclose(result.actions[:, :3], np.tile(pushed, (8, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("hz", [5.0, 7.0, 10.0, 15.0, 30.0])
+def test_control_steps_add_up_to_the_time_that_passed(engine, hz):
+    session = new_session(engine)
+    ask(engine, session, request(time=0.0, plan=PLAN))
+    for number in range(1, 22):
+        ask(engine, session, request(time=number / hz, plan=PLAN))
+    assert abs(session._step - 21 / hz / 0.1) <= 0.5 + 1e-6
+
+
+def test_velocity_is_of_the_time_between_observations(engine):
+    """At the same speed the limiter has the same to do, however often the arm is observed."""
+    for seconds in (0.1, 0.4):
+        session = new_session(engine)
+        for number in range(3):
+            position = HOME + np.float32([0.15 * seconds * number, 0, 0])
+            ask(engine, session, request(position, time=seconds * number), standing=True)
+        np.testing.assert_allclose(session._velocity, [0.15, 0, 0], atol=1e-4)
+
+
+def test_two_clocks_are_told_apart(engine):
+    session = new_session(engine)
+    with pytest.raises(Stale, match="must be of one clock"):
+        session.check_time(request(time=1.7e9, sent=12.0), 0.5)
