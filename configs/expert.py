@@ -4,8 +4,8 @@
     bridgeact pretrain --config=configs/expert.py:pretrain --store=STORES --workdir=W0
     bridgeact finetune --config=configs/expert.py:finetune --store=STORES --init=W0 --workdir=W1
 
-STORES: four sittings of 450 demonstrations with commas between. Hardware: 2 CPU cores, about
-1 h 30 min, half of it demonstrations. Score: not measured yet.
+STORES: four sittings of 450 demonstrations with commas between. Hardware: 2 CPU cores. Hours
+and score: not measured yet.
 """
 
 from bridgeact_jax.errors import UsageError, nearest
