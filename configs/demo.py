@@ -5,7 +5,7 @@
 
 Hardware: 2 CPU cores; half a minute and 7 minutes. Data: 480 demonstrations, from
 `bridgeact demos --task=reach,lift,pick_and_place --episodes=480`. Expected: a final loss near 0.02
-and 0.004, and the success rates that `bridgeact demo` prints (README.md).
+and 0.004, and the success rates in README.md: all measured before the encoder looked twice.
 """
 
 from bridgeact_jax.errors import UsageError, nearest

@@ -1,4 +1,4 @@
-"""Both stages on demonstrations of nine tasks: the expert that is to ship.
+"""Both stages on demonstrations of nine tasks: meant to become the expert that ships.
 
     bridgeact rebuild --out=runs/expert      # all of it, or stage by stage:
     bridgeact pretrain --config=configs/expert.py:pretrain --store=STORES --workdir=W0

@@ -96,7 +96,7 @@ def act(
     split = jax.vmap(jax.random.split)(keys)
     origin = state.proprioception.position[:, -1]
     facing = state.proprioception.rotation[:, -1]
-    looked_at = jax.vmap(focus)(state.guidance, state.progress) if use_guidance else origin
+    looked_at = jax.vmap(focus)(state.guidance, state.progress) if use_guidance else None
     points, mask = jax.vmap(cloud_lib.crop, in_axes=(0, 0, 0, None, None, 0))(
         split[:, 0], clouds, origin, config.crop_radius, config.points, looked_at
     )

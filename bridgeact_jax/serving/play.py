@@ -17,10 +17,10 @@ from absl import flags
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.serving.client import Client, read_token
+from bridgeact_jax.serving.limiter import PERIOD
 from bridgeact_jax.serving.recording import Recording, lifted, observation, read_recording
 from bridgeact_jax.serving.rerun_log import RerunLog
 
-PERIOD = 0.1  # seconds between the rows of a chunk
 PERCENTILES = (50, 95, 99)
 LOGGED_POINTS = 20_000  # of a cloud in the log, at most
 

@@ -131,7 +131,7 @@ def make_example(
     if window.cloud is None:
         points, mask = jnp.zeros((model.points, 3)), jnp.zeros(model.points, bool)
     else:
-        looked_at = focus(guidance, progress) if config.dropout.guidance < 1 else origin
+        looked_at = focus(guidance, progress) if config.dropout.guidance < 1 else None
         points, mask = clouds.crop(
             crop_key, window.cloud, origin, model.crop_radius, model.points, looked_at
         )
