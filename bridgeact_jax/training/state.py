@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
+from bridgeact_jax.models.action_expert import (
+    GATE_GAIN,
+    ActionExpert,
+    ExpertConfig,
+    example_inputs,
+)
 from bridgeact_jax.models.normalizer import Normalizer, identity
 
 
@@ -43,10 +48,16 @@ def initial_state(
     params: dict | None,
     normalizer: Normalizer,
 ) -> TrainState:
-    """The state before the first step, from `params` or, without them, from `config.seed`."""
+    """The state before the first step, from `params` or, without them, from `config.seed`.
+
+    The zero gate keeps what stage 1 has learned; a run that starts with clouds has nothing to keep
+    and opens it.
+    """
     if params is None:
         key = jax.random.key(config.seed)
         params = ActionExpert(model).init(key, *example_inputs(model))["params"]
+        if config.use_cloud:
+            params["cloud_gate"] = jnp.full_like(params["cloud_gate"], 1 / GATE_GAIN)
     params = jax.tree.map(jnp.copy, params)
     ema = jax.tree.map(jnp.copy, params)
     opt_state = make_optimizer(config).init(params)
