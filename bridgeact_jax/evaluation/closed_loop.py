@@ -81,6 +81,7 @@ def act(
     use_cloud: bool,
     use_guidance: bool = True,
     sample_steps: int,
+    temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Targets for the next control steps.
 
@@ -88,6 +89,7 @@ def act(
       clouds: (B, M, 3) metres, base frame; ignored without `use_cloud`.
       keys: (B,) typed PRNG keys.
       use_guidance: False withholds the guidance.
+      sample_steps, temperature: see `sample_chunks`.
 
     Returns:
       base-frame position (B, H, 3), rotation (B, H, 4) and gripper (B, H), 1 = open. Row h is the
@@ -112,5 +114,6 @@ def act(
         use_cloud=use_cloud,
         use_guidance=use_guidance,
         sample_steps=sample_steps,
+        temperature=temperature,
     )
     return jax.vmap(absolute)(chunks, origin, facing)

@@ -275,6 +275,7 @@ def _settings(condition: Condition, suite: str) -> dict:
         "depth_noise": condition.errors.depth_noise,
         **condition.axes,
         **condition.planning,
+        **condition.sampler,
         "checkpoint": checkpoint and os.path.basename(checkpoint.rstrip("/")),
     }
 

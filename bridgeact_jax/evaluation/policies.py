@@ -14,6 +14,7 @@ from bridgeact_jax.training.checkpoint import load_expert
 
 EXECUTE = 4  # rows of a chunk executed before the next is sampled
 SAMPLE_STEPS = 10
+TEMPERATURE = 1.0
 LINGER = 10  # control steps the follower stands at the end of its curve before it gives up
 
 Targets = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -47,7 +48,9 @@ class SplinePolicy:
 
 
 @cache
-def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool):
+def _compiled(
+    checkpoint: str, use_cloud: bool, use_guidance: bool, sample_steps: int, temperature: float
+):
     _, model, *saved = load_expert(checkpoint)
     # Where everything else of the rollouts is, which need not be where checkpoints are loaded.
     params, normalizer = jax.tree.map(jax.numpy.asarray, jax.device_get(saved))
@@ -56,7 +59,8 @@ def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool):
         model,
         use_cloud=use_cloud,
         use_guidance=use_guidance,
-        sample_steps=SAMPLE_STEPS,
+        sample_steps=sample_steps,
+        temperature=temperature,
     )
     return jax.jit(act), params, normalizer
 
@@ -78,8 +82,10 @@ class ExpertPolicy:
         *,
         use_cloud: bool,
         use_guidance: bool = True,
+        sample_steps: int = SAMPLE_STEPS,
+        temperature: float = TEMPERATURE,
     ):
-        compiled = _compiled(checkpoint, use_cloud, use_guidance)
+        compiled = _compiled(checkpoint, use_cloud, use_guidance, sample_steps, temperature)
         self._act, self._params, self._normalizer = compiled
         batched = jax.tree.map(lambda *x: np.stack(x), *plans)
         width = np.array([o.gripper_width for o in observations], np.float32)

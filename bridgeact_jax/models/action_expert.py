@@ -160,6 +160,7 @@ def sample_chunks(
     use_cloud: bool,
     use_guidance: bool = True,
     sample_steps: int = 10,
+    temperature: float = 1.0,
 ) -> jax.Array:
     """One action chunk for each observation, by DDIM.
 
@@ -167,6 +168,7 @@ def sample_chunks(
       observation: batched (B, ...).
       keys: (B,) typed PRNG keys, one an element, so that a row does not depend on its batch.
       use_guidance: False withholds the guidance, as condition dropout does.
+      temperature: scale of the noise that sampling starts from; at 0 nothing is random.
 
     Returns:
       (B, H, 10): relative position in metres, 6D rotation, gripper in [0, 1], 1 = open.
@@ -174,7 +176,7 @@ def sample_chunks(
     expert = ActionExpert(config)
     variables = {"params": params}
     shape = (config.horizon, ACTION_DIM)
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    noise = temperature * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
     guided = jnp.full(noise.shape[0], use_guidance)
     condition, _ = expert.apply(
         variables, observation, guided, use_cloud=use_cloud, method=ActionExpert.encode
