@@ -63,6 +63,9 @@ COMMANDS = {
     "play": Command(
         "bridgeact_jax.serving.play", "a recorded RGB-D stream sent to a server as a robot would"
     ),
+    "experiment": Command(
+        "bridgeact_jax.studies.experiment", "one of the papers' studies: table, plot, text", "NAME"
+    ),
     "compare": Command(
         "bridgeact_jax.evaluation.compare", "two evaluations, episode by episode", "A B"
     ),

@@ -1,0 +1,85 @@
+"""A study's run: trainings once, rows of every cell, kept and refused as it should be."""
+
+import dataclasses
+
+import pytest
+
+from bridgeact_jax.errors import UsageError
+from bridgeact_jax.evaluation import kept
+from bridgeact_jax.evaluation.conditions import Condition
+from bridgeact_jax.planning.oracle import PlannerErrors
+from bridgeact_jax.studies import engine, experts
+from bridgeact_jax.studies.experts import Budget, two_stages
+from bridgeact_jax.studies.records import values, where
+from bridgeact_jax.studies.registry import STUDIES
+from bridgeact_jax.studies.study import Cell, Scope
+from bridgeact_jax.training.config import base_config
+from tests.training.conftest import tiny_store  # noqa: F401
+
+SCOPE = Scope(("reach",), 2, (0,), True)
+
+
+def cells_of(scope):
+    noisy = Condition("spline", errors=PlannerErrors(waypoint_noise=0.05))
+    run = two_stages(0, Budget(48, 2, 3), share=1 / 16)
+    return [
+        Cell(Condition("spline"), {"method": "exact"}),
+        Cell(noisy, {"method": "noisy"}, measure=lambda condition: {"measured": 3.5}),
+        Cell(Condition("expert"), {"method": "trained"}, run),
+    ]
+
+
+@pytest.fixture
+def study(monkeypatch, tiny_store):  # noqa: F811
+    def tiny(name, stage):
+        config = base_config()
+        config.batch_size, config.use_cloud = 16, stage == "finetune"
+        config.model.widths, config.model.condition = (8, 16), 16
+        config.model.point_widths, config.data.history = (8, 16), 16
+        config.optimizer.ema_decay = 0.5
+        return config
+
+    monkeypatch.setattr(experts, "shipped_config", tiny)
+    monkeypatch.setattr(experts, "stores", lambda out, demonstrations: [tiny_store])
+    monkeypatch.setattr(experts, "demonstrate", lambda out, demonstrations, workers: None)
+    return dataclasses.replace(STUDIES["noise"], cells=cells_of)
+
+
+def run(study, out, scope=SCOPE):
+    return engine.run_study(study, scope, out, workers=1, command="a command")
+
+
+@pytest.mark.slow
+def test_a_study_trains_once_evaluates_and_goes_on_where_it_was(study, tmp_path, monkeypatch):
+    rows = run(study, tmp_path)
+    assert values(rows, "method") == ["exact", "noisy", "trained"] and len(rows) == 3
+    assert rows[0]["successes"] == rows[0]["episodes"] == 2
+    assert where(rows, measured=3.5) == [rows[1]] and rows[0]["waypoint_noise"] == 0
+    of_trained = rows[2]
+    assert (of_trained["expert"], of_trained["demonstrations"]) == ("trained", 3)
+    assert (of_trained["stage1_samples"], of_trained["cloud_samples"]) == (32, 48)
+    assert of_trained["validation_mm"] > 0 and rows[0]["cloud_samples"] is None
+    assert len(list((tmp_path / "experts").iterdir())) == 2
+    table = (tmp_path / "noise" / "noise.csv").read_bytes()
+
+    for module, name in ((kept, "run_job"), (experts, "train")):
+        monkeypatch.setattr(module, name, None)
+    assert run(study, tmp_path) == rows
+    assert (tmp_path / "noise" / "noise.csv").read_bytes() == table
+    with pytest.raises(UsageError, match="other settings: episodes was 2, is 3; .*another --out"):
+        run(study, tmp_path, SCOPE._replace(episodes=3))
+
+
+def test_a_folder_of_something_else_is_refused(study, tmp_path):
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "x").write_text("")
+    with pytest.raises(UsageError, match="something else than a study"):
+        run(study, tmp_path)
+
+
+def test_settings_are_the_same_columns_in_every_cell():
+    settings = engine.settings_of(cells_of(SCOPE))
+    assert len({tuple(one) for one in settings}) == 1
+    assert [one["waypoint_noise"] for one in settings] == [0.0, 0.05, 0.0]
+    labels = engine.labels_of(settings)
+    assert labels[0] == "method exact, policy spline, waypoint_noise 0.0" and len(set(labels)) == 3
