@@ -13,7 +13,7 @@ from bridgeact_jax.studies.study import Panel, Study
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vP*"
-COLUMNS, WIDTH, HEIGHT, DPI = 3, 4.2, 3.3, 110  # panels in a row, inches of one, dots per inch
+COLUMNS, WIDTH, HEIGHT, DPI = 3, 4.2, 3.6, 110  # panels in a row, inches of one, dots per inch
 APART = 0.006  # of the axis, by which neighbouring curves are moved so that whiskers can be told
 
 
@@ -69,7 +69,9 @@ def _draw_panel(axis: Axes, panel: Panel, rows: Sequence[Row]) -> None:
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.25)
     if len(found) > 1 or panel.paper:
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8
+        )
 
 
 def name_of(series: object) -> str:

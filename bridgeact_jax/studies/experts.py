@@ -40,7 +40,7 @@ class Budget(NamedTuple):
     stage2: int
 
 
-FULL, QUICK = Budget(480, 300, 1600), Budget(32, 8, 16)
+FULL, QUICK = Budget(480, 250, 1400), Budget(32, 8, 16)
 
 
 class Training(NamedTuple):
@@ -144,15 +144,17 @@ def train_all(trainings: Iterable[Training], out: Path, workers: int) -> None:
     other in several threads.
     """
     runs = {run.workdir(out): run for training in trainings for run in training.chain}
-    for demonstrations in sorted({run.demonstrations for run in runs.values()}):
+    missing = [run for workdir, run in runs.items() if not _finished(workdir, run.steps)]
+    for demonstrations in sorted({run.demonstrations for run in missing}):
         demonstrate(out, demonstrations, workers)
-    for level in range(max((len(run.chain) for run in runs.values()), default=0)):
-        jobs = [(run, out) for run in runs.values() if len(run.chain) == level + 1]
+    for stage in sorted({len(run.chain) for run in missing}):
+        jobs = [(run, out) for run in missing if len(run.chain) == stage]
         if jax.default_backend() == "cpu":
             done = map_in_processes(_train, jobs, workers, one_thread=True)
         else:
             done = map(_train, jobs)
-        with Progress(len(jobs), "runs", f"training, stage {level + 1}") as progress:
+        print(f"{len(jobs)} trainings; their logs: {out / 'experts'}/*/log.txt", flush=True)
+        with Progress(len(jobs), "trainings", f"training, round {stage}") as progress:
             for _ in done:
                 progress.update()
 
@@ -160,24 +162,22 @@ def train_all(trainings: Iterable[Training], out: Path, workers: int) -> None:
 def _train(job: tuple[Training, Path]) -> None:
     run, out = job
     workdir = run.workdir(out)
-    if not _finished(workdir, run.steps):
-        workdir.mkdir(parents=True, exist_ok=True)
-        with (
-            (workdir / "log.txt").open("a") as log,
-            contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
-        ):
-            train(
-                run.config,
-                store=",".join(map(str, run.stores(out))),
-                workdir=workdir,
-                init=run.init and run.init.workdir(out),
-            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (
+        (workdir / "log.txt").open("a") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        train(
+            run.config,
+            store=",".join(map(str, run.stores(out))),
+            workdir=workdir,
+            init=run.init and run.init.workdir(out),
+        )
 
 
 def _finished(workdir: Path, steps: int) -> bool:
-    checkpoints = workdir / "checkpoints"
-    return checkpoints.is_dir() and (checkpoints / str(steps)).is_dir()
+    return (workdir / "checkpoints" / str(steps)).is_dir()
 
 
 def account(training: Training, out: Path) -> dict[str, Value]:

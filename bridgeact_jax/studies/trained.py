@@ -230,7 +230,7 @@ NOISE = Study(
     ),
     findings=_noise_findings,
     claims=_noise_claims,
-    full=Size(SUITE, 10, SEEDS),
+    full=Size(SUITE, 8, SEEDS),
     quick=Size(SUITE, 1, SEEDS[:1]),
     trains=True,
 )  # fmt: skip
