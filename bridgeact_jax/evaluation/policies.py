@@ -13,8 +13,6 @@ from bridgeact_jax.sim.follower import guidance_of, time_guidance
 from bridgeact_jax.training.checkpoint import load_expert
 
 EXECUTE = 4  # rows of a chunk executed before the next is sampled
-SAMPLE_STEPS = 10
-TEMPERATURE = 1.0
 LINGER = 10  # control steps the follower stands at the end of its curve before it gives up
 
 Targets = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -48,9 +46,7 @@ class SplinePolicy:
 
 
 @cache
-def _compiled(
-    checkpoint: str, use_cloud: bool, use_guidance: bool, sample_steps: int, temperature: float
-):
+def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool, **sampler: float):
     _, model, *saved = load_expert(checkpoint)
     # Where everything else of the rollouts is, which need not be where checkpoints are loaded.
     params, normalizer = jax.tree.map(jax.numpy.asarray, jax.device_get(saved))
@@ -59,8 +55,7 @@ def _compiled(
         model,
         use_cloud=use_cloud,
         use_guidance=use_guidance,
-        sample_steps=sample_steps,
-        temperature=temperature,
+        **sampler,
     )
     return jax.jit(act), params, normalizer
 
@@ -70,7 +65,8 @@ class ExpertPolicy:
 
     A new chunk is sampled every `EXECUTE` control steps and after each gripper event. A row's
     result depends on its own key, plan and cloud only. Without `use_guidance` the plan is never
-    shown, and the policy goes by cloud and arm alone.
+    shown, and the policy goes by cloud and arm alone. `sampler` is what `closed_loop.act` should
+    do otherwise than it does.
     """
 
     def __init__(
@@ -82,10 +78,9 @@ class ExpertPolicy:
         *,
         use_cloud: bool,
         use_guidance: bool = True,
-        sample_steps: int = SAMPLE_STEPS,
-        temperature: float = TEMPERATURE,
+        **sampler: float,
     ):
-        compiled = _compiled(checkpoint, use_cloud, use_guidance, sample_steps, temperature)
+        compiled = _compiled(checkpoint, use_cloud, use_guidance, **sampler)
         self._act, self._params, self._normalizer = compiled
         batched = jax.tree.map(lambda *x: np.stack(x), *plans)
         width = np.array([o.gripper_width for o in observations], np.float32)

@@ -23,10 +23,10 @@ class Point(NamedTuple):
 
 
 def curves(panel: Panel, rows: Sequence[Row]) -> dict[Value, list[Point]]:
-    """{series: points in the order of x}; empty where nothing of the panel was run."""
+    """{series: points in the order of x}, in all panels in one order; empty if nothing was run."""
     shown = where(rows, **panel.only)
     found = {}
-    for series in values(shown, panel.series):
+    for series in values(rows, panel.series):
         own = where(shown, **{panel.series: series})
         points = [_point(panel, x, where(own, **{panel.x: x})) for x in values(own, panel.x)]
         found[series] = [point for point in points if point is not None]

@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from bridgeact_jax.evaluation.figures import words
 from bridgeact_jax.studies.curves import COUNTS, curves
-from bridgeact_jax.studies.records import Row
+from bridgeact_jax.studies.records import Row, values
 from bridgeact_jax.studies.study import Panel, Study
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -35,13 +35,14 @@ def draw(study: Study, rows: Sequence[Row]) -> Figure:
 
 
 def _draw_panel(axis: Axes, panel: Panel, rows: Sequence[Row]) -> None:
-    found = curves(panel, rows)
+    found, colours = curves(panel, rows), values(rows, panel.series)
     every = list(dict.fromkeys(point.x for points in found.values() for point in points))
     named = any(isinstance(x, str) for x in every)
     places = {x: float(i) for i, x in enumerate(every)} if named else {x: x for x in every}
     extent = max(places.values()) - min(places.values()) or 1.0
-    for number, (series, points) in enumerate(found.items()):
-        shift = APART * extent * (2 * number - len(found) + 1)
+    for index, (series, points) in enumerate(found.items()):
+        number = colours.index(series)
+        shift = APART * extent * (2 * index - len(found) + 1)
         x = [places[point.x] + shift for point in points]
         y = [point.value for point in points]
         below = [max(point.value - point.low, 0) for point in points]
@@ -76,4 +77,6 @@ def _draw_panel(axis: Axes, panel: Panel, rows: Sequence[Row]) -> None:
 
 def name_of(series: object) -> str:
     """A value of a column as a word."""
-    return words(f"{series:g}" if isinstance(series, float) else str(series))
+    if isinstance(series, str):
+        return words(series)
+    return f"{series:,}" if isinstance(series, int) else f"{series:g}"

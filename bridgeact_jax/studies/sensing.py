@@ -124,7 +124,7 @@ def _depth_findings(rows: Sequence[Row]) -> list[str]:
         panel = _depth_panel(axis)
         title, _, unit = _TITLES[axis]
         course_of = course(where(rows, **panel.only), axis, unit)
-        sentences.append(f"The expert by {title}: {course_of}.")
+        sentences.append(f"The expert with {title}: {course_of}.")
     return sentences
 
 
