@@ -40,8 +40,13 @@ def run_study(study: Study, scope: Scope, out: Path, *, workers: int, command: s
     settings = settings_of(cells)
     labels = labels_of(settings)
     folder = out / study.name
-    digests = [cell.training and cell.training.digest for cell in cells]
-    identity = {"version": __version__, **scope._asdict(), "cells": settings, "experts": digests}
+    pairs = list(zip(labels, cells, strict=True))
+    identity = {
+        **scope._asdict(),
+        "steps": {checkpoint: latest_step(checkpoint) for _, checkpoint in _given(cells)},
+        "trained": {label: cell.training.digest for label, cell in pairs if cell.training},
+        "version": __version__,
+    }
     _claim(folder, identity)
     trainings = [cell.training for cell in cells if cell.training is not None]
     experts.train_all(trainings, out, workers)

@@ -40,7 +40,7 @@ class Budget(NamedTuple):
     stage2: int
 
 
-FULL, QUICK = Budget(480, 250, 1400), Budget(32, 8, 16)
+FULL, QUICK = Budget(480, 200, 1200), Budget(32, 8, 16)
 
 
 class Training(NamedTuple):

@@ -131,9 +131,9 @@ APPF = Study(
     question="Is it better to pre-train on motion and then add clouds?",
     fair="The same data, batch, learning rate and schedule, which were not tuned for any of the "
     "three. Every point is a run of its own, with its schedule to the end, of equally many tuning "
-    "steps; stage 1 comes on top and its cost is stated. A window of tuning has its cloud except where "
-    "there are no clouds. The run from the start has no zero gate. "
-    "Plans are 2 cm off per axis.",
+    "steps; stage 1 comes on top and its cost is stated. A window of tuning has its cloud except "
+    "where there are no clouds. The run from the start has no zero gate. Plans are 2 cm off per "
+    "axis.",
     paper="pre-training converges far faster and ends higher than clouds from the start.",
     cells=_stages,
     panels=(

@@ -20,12 +20,13 @@ SCOPE = Scope(("reach",), 2, (0,), True)
 
 
 def cells_of(scope):
-    noisy = Condition("spline", errors=PlannerErrors(waypoint_noise=0.05))
-    run = two_stages(0, Budget(48, 2, 3), share=1 / 16)
+    run = two_stages(0, Budget(48, 2, 3), share=1 / 16)._replace(init=None)
+    noisy = Condition(
+        "expert", errors=PlannerErrors(waypoint_noise=0.05), sample_steps=1, temperature=0.5
+    )
     return [
-        Cell(Condition("spline"), {"method": "exact"}),
-        Cell(noisy, {"method": "noisy"}, measure=lambda condition: {"measured": 3.5}),
-        Cell(Condition("expert"), {"method": "trained"}, run),
+        Cell(Condition("spline"), {"method": "exact"}, measure=lambda _: {"measured": 3.5}),
+        Cell(noisy, {"method": "trained"}, run),
     ]
 
 
@@ -52,14 +53,15 @@ def run(study, out, scope=SCOPE):
 @pytest.mark.slow
 def test_a_study_trains_once_evaluates_and_goes_on_where_it_was(study, tmp_path, monkeypatch):
     rows = run(study, tmp_path)
-    assert values(rows, "method") == ["exact", "noisy", "trained"] and len(rows) == 3
+    assert values(rows, "method") == ["exact", "trained"] and len(rows) == 2
     assert rows[0]["successes"] == rows[0]["episodes"] == 2
-    assert where(rows, measured=3.5) == [rows[1]] and rows[0]["waypoint_noise"] == 0
-    of_trained = rows[2]
+    assert where(rows, measured=3.5) == [rows[0]] and rows[0]["waypoint_noise"] == 0
+    of_trained = rows[1]
     assert (of_trained["expert"], of_trained["demonstrations"]) == ("trained", 3)
-    assert (of_trained["stage1_samples"], of_trained["cloud_samples"]) == (32, 48)
+    assert (of_trained["stage1_samples"], of_trained["cloud_samples"]) == (0, 48)
     assert of_trained["validation_mm"] > 0 and rows[0]["cloud_samples"] is None
-    assert len(list((tmp_path / "experts").iterdir())) == 2
+    assert of_trained["episodes"] == 2 and of_trained["waypoint_noise"] == 0.05
+    assert (of_trained["sample_steps"], of_trained["temperature"]) == (1, 0.5)
     table = (tmp_path / "noise" / "noise.csv").read_bytes()
 
     for module, name in ((kept, "run_job"), (experts, "train")):
@@ -80,6 +82,28 @@ def test_a_folder_of_something_else_is_refused(study, tmp_path):
 def test_settings_are_the_same_columns_in_every_cell():
     settings = engine.settings_of(cells_of(SCOPE))
     assert len({tuple(one) for one in settings}) == 1
-    assert [one["waypoint_noise"] for one in settings] == [0.0, 0.05, 0.0]
-    labels = engine.labels_of(settings)
-    assert labels[0] == "method exact, policy spline, waypoint_noise 0.0" and len(set(labels)) == 3
+    assert [one["waypoint_noise"] for one in settings] == [0.0, 0.05]
+    assert engine.labels_of(settings) == [
+        "method exact, policy spline, waypoint_noise 0.0",
+        "method trained, policy expert, expert trained, waypoint_noise 0.05, sample_steps 1, "
+        "temperature 0.5",
+    ]
+
+
+def test_trainings_come_after_what_they_start_from_and_only_once(tmp_path, monkeypatch):
+    calls, made = [], []
+
+    def train(config, *, store, workdir, init):
+        assert init is None or (init / "checkpoints" / "2").is_dir()
+        (workdir / "checkpoints" / str(config.steps)).mkdir(parents=True)
+        calls.append((workdir, init, store.count(",") + 1))
+
+    monkeypatch.setattr(experts, "train", train)
+    monkeypatch.setattr(experts, "demonstrate", lambda *words: made.append(words[1]))
+    whole = two_stages(0, Budget(48, 2, 3))
+    runs = [whole, whole._replace(init=None), two_stages(0, Budget(48, 2, 3), share=1 / 8)]
+    for _ in range(2):
+        experts.train_all([*runs, whole], tmp_path, workers=1)
+    assert made == [48] and len(calls) == 5 == len({workdir for workdir, _, _ in calls})
+    assert [init is None for _, init, _ in calls] == [True, True, True, False, False]
+    assert calls[-1] == (runs[2].workdir(tmp_path), runs[2].init.workdir(tmp_path), 2)
