@@ -1,22 +1,29 @@
 """A study's run: trainings once, rows of every cell, kept and refused as it should be."""
 
 import dataclasses
+import inspect
+import json
 
+import jax
 import pytest
+from etils import epath
 
 from bridgeact_jax.errors import UsageError
 from bridgeact_jax.evaluation import kept
 from bridgeact_jax.evaluation.conditions import Condition
+from bridgeact_jax.models import normalizer
 from bridgeact_jax.planning.oracle import PlannerErrors
 from bridgeact_jax.studies import engine, experts
 from bridgeact_jax.studies.experts import Budget, two_stages
 from bridgeact_jax.studies.records import values, where
 from bridgeact_jax.studies.registry import STUDIES
 from bridgeact_jax.studies.study import Cell, Scope
-from bridgeact_jax.training.config import base_config
-from tests.training.conftest import tiny_store  # noqa: F401
+from bridgeact_jax.training.config import base_config, expert_config
+from bridgeact_jax.training.start import open_for_writing
+from bridgeact_jax.training.state import initial_state
 
 SCOPE = Scope(("reach",), 2, (0,), True)
+TRAIN = experts.train
 
 
 def cells_of(scope):
@@ -30,19 +37,30 @@ def cells_of(scope):
     ]
 
 
+def untrained(config, *, store, workdir, init):
+    """What training leaves behind, with weights as they start."""
+    inspect.signature(TRAIN).bind(config, store=store, workdir=workdir, init=init)
+    model = expert_config(config)
+    state = jax.jit(lambda: initial_state(config, model, None, normalizer.identity()))()
+    scores = {"validation_loss": 1.0, "validation_position_mm": 4.25}
+    with open_for_writing(epath.Path(workdir), keep=1) as checkpoints:
+        checkpoints.save(config.steps, state, config, {"init": None}, scores)
+    lines = [{"step": 1, "samples_per_second": 16.0}, {"step": 3, "samples_per_second": 8.0}]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.fixture
-def study(monkeypatch, tiny_store):  # noqa: F811
+def study(monkeypatch):
     def tiny(name, stage):
         config = base_config()
         config.batch_size, config.use_cloud = 16, stage == "finetune"
         config.model.widths, config.model.condition = (8, 16), 16
-        config.model.point_widths, config.data.history = (8, 16), 16
-        config.optimizer.ema_decay = 0.5
+        config.model.point_widths = (8, 16)
         return config
 
     monkeypatch.setattr(experts, "shipped_config", tiny)
-    monkeypatch.setattr(experts, "stores", lambda out, demonstrations: [tiny_store])
     monkeypatch.setattr(experts, "demonstrate", lambda out, demonstrations, workers: None)
+    monkeypatch.setattr(experts, "train", untrained)
     return dataclasses.replace(STUDIES["noise"], cells=cells_of)
 
 
@@ -59,7 +77,8 @@ def test_a_study_trains_once_evaluates_and_goes_on_where_it_was(study, tmp_path,
     of_trained = rows[1]
     assert (of_trained["expert"], of_trained["demonstrations"]) == ("trained", 3)
     assert (of_trained["stage1_samples"], of_trained["cloud_samples"]) == (0, 48)
-    assert of_trained["validation_mm"] > 0 and rows[0]["cloud_samples"] is None
+    assert (of_trained["validation_mm"], of_trained["tuning_seconds"]) == (4.25, 5)
+    assert rows[0]["cloud_samples"] is None
     assert of_trained["episodes"] == 2 and of_trained["waypoint_noise"] == 0.05
     assert (of_trained["sample_steps"], of_trained["temperature"]) == (1, 0.5)
     table = (tmp_path / "noise" / "noise.csv").read_bytes()
