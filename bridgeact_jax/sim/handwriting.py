@@ -6,7 +6,6 @@ The fonts are those that come with Matplotlib (DejaVu, STIX and Computer Modern)
 import functools
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy import ndimage
@@ -27,13 +26,13 @@ OPEN_HANDS = ("round", "leaning", "book")  # never in a robot's training data
 ROBOT_HANDS = tuple(name for name in HANDS if name not in OPEN_HANDS)
 INKS = ((20, 25, 80), (15, 15, 15), (130, 10, 10), (0, 65, 25), (60, 10, 100))
 
-GLYPH = 96  # pixels, height of a digit before it is bent and made smaller
-STROKE = 12  # pixels, of a sign
-SPACE = 22  # pixels around a sign
-GAP = 6  # pixels between digits
+GLYPH = 64  # pixels, height of a digit before it is bent and made smaller
+STROKE = 8  # pixels, of a sign
+SPACE = 15  # pixels around a sign
+GAP = 4  # pixels between digits
 UPS_AND_DOWNS, SIZES = 0.05, 0.08  # of a digit's height, to either side
 SLANT, TURN = 0.18, 0.05  # to either side
-BEND, SMOOTHNESS = 3.0, 20.0  # pixels, of the elastic distortion
+BEND, SMOOTHNESS = 2.0, 13.0  # pixels, of the elastic distortion
 FILL = (0.90, 0.86)  # of the width and height of what is written on, at most
 
 
@@ -72,7 +71,7 @@ def _line(text: str, hand: str, rng: np.random.Generator) -> np.ndarray:
         v = margin + (GLYPH - glyph.height) / 2 + GLYPH * rng.uniform(-1, 1) * UPS_AND_DOWNS
         line.paste(glyph, (u, round(v)))
         u += glyph.width + GAP
-    return np.asarray(line.filter(ImageFilter.MaxFilter(int(rng.choice([3, 5, 7])))))
+    return np.asarray(line.filter(ImageFilter.MaxFilter(int(rng.choice([1, 3, 5])))))
 
 
 def _digit(piece: str, hand: str, rng: np.random.Generator) -> Image.Image:
@@ -81,7 +80,7 @@ def _digit(piece: str, hand: str, rng: np.random.Generator) -> Image.Image:
     glyph = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(glyph).text((-left, -top), piece, 255, font)
     scale = GLYPH / glyph.height * (1 + rng.uniform(-1, 1) * SIZES)
-    return glyph.resize((max(round(glyph.width * scale), 12), round(glyph.height * scale)))
+    return glyph.resize((max(round(glyph.width * scale), 8), round(glyph.height * scale)))
 
 
 def _sign(piece: str, rng: np.random.Generator) -> Image.Image:
@@ -115,5 +114,7 @@ def _bent(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @functools.cache
 def _font(hand: str) -> ImageFont.FreeTypeFont:
+    import matplotlib  # takes a while, and few need it
+
     folder = Path(matplotlib.get_data_path()) / "fonts/ttf"
-    return ImageFont.truetype(str(folder / HANDS[hand]), 2 * GLYPH)
+    return ImageFont.truetype(str(folder / HANDS[hand]), GLYPH)
