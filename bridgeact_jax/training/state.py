@@ -21,11 +21,17 @@ class TrainState(NamedTuple):
     normalizer: Normalizer
 
 
-def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """AdamW under a warm-up and cosine schedule, gradients clipped; no decay on vectors."""
+def make_optimizer(
+    config: ml_collections.ConfigDict, final_share: float = 0.01
+) -> optax.GradientTransformation:
+    """AdamW under a warm-up and cosine schedule, gradients clipped; no decay on vectors.
+
+    The learning rate ends at `final_share` of its peak.
+    """
     options = config.optimizer
+    rate = options.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, options.learning_rate, options.warmup_steps, config.steps, 0.01 * options.learning_rate
+        0.0, rate, options.warmup_steps, config.steps, final_share * rate
     )
 
     def decayed(params):
