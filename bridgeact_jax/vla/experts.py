@@ -125,7 +125,8 @@ class ExpertMlp(nn.Module):
 
     A fixed expert is one of a token's `top_k` whatever the router says, which only weighs it:
     the same for all tokens ("shared_dynamic"), or one for image-text and one for robot samples
-    ("static_dynamic"). The work of a token is the same in all kinds.
+    ("static_dynamic"). The work of a token is the same in all kinds. The paper compares with both
+    by name alone; what they are is this project's reading.
     """
 
     kind: str
@@ -140,8 +141,8 @@ class ExpertMlp(nn.Module):
         batch, length, width = x.shape
         fixed = FIXED[self.kind]
         total = self.experts + fixed
-        inner = self.param("inner", _kernels, (total, width, self.hidden)).astype(self.dtype)
-        outer = self.param("outer", _kernels, (total, self.hidden, width)).astype(self.dtype)
+        inner = self.param("inner", _kernels, (total, width, self.hidden))
+        outer = self.param("outer", _kernels, (total, self.hidden, width))
         router = self.param("router", _kernel, (width, self.experts + (fixed > 0)))
         tokens = x.reshape(-1, width)
         logits = tokens.astype(jnp.float32) @ router
@@ -153,7 +154,8 @@ class ExpertMlp(nn.Module):
             chosen = jnp.concatenate([chosen, own], axis=1)
         else:
             weights, chosen = route(logits, self.top_k)
-        mixed = apply_experts(tokens.astype(self.dtype), weights, chosen, inner, outer)
+        matrices = (jnp.asarray(matrix, self.dtype) for matrix in (inner, outer))
+        mixed = apply_experts(tokens.astype(self.dtype), weights, chosen, *matrices)
         return mixed.reshape(batch, length, width)
 
 

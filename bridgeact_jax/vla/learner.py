@@ -71,7 +71,7 @@ def train(
         label=f"training ({config.trained})",
         notes=(f"{sampler} to learn from; held out for validation: {held_out or 'nothing'}",),
         source={
-            **{kind: {f.path.name: f.manifest for f in given} or None for kind, given in kinds},
+            **{kind: [folder.manifest for folder in given] or None for kind, given in kinds},
             "init": None if init is None else str(init),
         },
         sampler=sampler,

@@ -11,7 +11,7 @@ from bridgeact_jax.vla.sizes import INJECTIONS, VlaConfig
 from bridgeact_jax.vla.tokenizer import TOKENS
 
 TRAINED = ("all", "vlm", "experts", "head")
-SIZES = {  # S trains on two CPU cores, M and L want GPUs or TPUs
+SIZES = {  # 5.9, 151 and 3,576 million parameters; S trains on two CPU cores
     "S": {},
     "M": {"width": 512, "layers": 12, "heads": 8, "mlp_width": 1024, "head_width": 384,
           "head_layers": 12, "head_heads": 6},

@@ -132,7 +132,8 @@ class Vlm(nn.Module):
 
     def logits(self, features: jax.Array) -> jax.Array:
         """(..., vocabulary) float32 of the token that follows features (..., D)."""
-        return self.table.attend(features).astype(jnp.float32)
+        table = self.table.embedding.astype(features.dtype)
+        return jnp.einsum("...d,vd->...v", features, table, preferred_element_type=jnp.float32)
 
     def _patches(self, pictures: jax.Array) -> jax.Array:
         size = self.config.patch

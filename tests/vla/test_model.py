@@ -13,7 +13,7 @@ from bridgeact_jax.vla.act import act
 from bridgeact_jax.vla.generate import UNSPEAKABLE, generate
 from bridgeact_jax.vla.head import STATE, ActionHead, Conditions, arm_state
 from bridgeact_jax.vla.model import ChatVla, Texts, initial_params
-from bridgeact_jax.vla.settings import SIZES, base_config, vla_config
+from bridgeact_jax.vla.settings import base_config, vla_config
 from bridgeact_jax.vla.sizes import INJECTIONS
 from bridgeact_jax.vla.tokenizer import END, TOKENS
 from tests.vla.tiny import pictures, random_params, tiny
@@ -42,13 +42,9 @@ def read(params, shown, tokens, robot=ROBOT):
 
 
 def test_the_small_size_is_small():
-    def count(size):
-        model = vla_config(base_config(size))
-        shapes = jax.eval_shape(lambda: initial_params(model, jax.random.key(0)))
-        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-    millions = {size: count(size) / 1e6 for size in SIZES}
-    assert millions["S"] < 6 < 100 < millions["M"] < 1000 < millions["L"], millions
+    model = vla_config(base_config("S"))
+    shapes = jax.eval_shape(lambda: initial_params(model, jax.random.key(0)))
+    assert 5e6 < sum(leaf.size for leaf in jax.tree.leaves(shapes)) < 6e6
 
 
 def test_patches_see_the_picture_and_text_what_came_before(params, prompts):
