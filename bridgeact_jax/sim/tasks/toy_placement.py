@@ -135,15 +135,16 @@ class ToyPlacement(ReadTask):
     def _meant(self, rng: np.random.Generator) -> tuple[list[str], str, str]:
         """The toys of `THINGS`, the relation, and what is new to a robot: "toy", "pair", "none"."""
         novel = ("toy", "pair")[rng.integers(2)] if self.open_world else "none"
+        relation = list(RELATIONS)[rng.integers(len(RELATIONS))]
         while True:
             names = rng.choice(TOYS_OF_ALL, 3, replace=False).tolist()
-            relation = list(RELATIONS)[rng.integers(len(RELATIONS))]
             fresh = [toy_is_open(name) for name in names]
-            if novel == "toy" and fresh[0] and fresh[1]:
+            if novel == "toy":
+                meant = fresh[0] and fresh[1]
+            else:
+                meant = not any(fresh) and pair_is_open(names[0], relation) == (novel == "pair")
+            if meant:
                 return names, relation, novel
-            if not any(fresh) and pair_is_open(names[0], relation) == (novel == "pair"):
-                if novel != "toy":
-                    return names, relation, novel
 
 
 def related(relation: str, toy: np.ndarray, reference: np.ndarray) -> bool:
