@@ -20,13 +20,14 @@ COLUMNS = {"position": (3,), "rotation": (4,), "gripper": (), "gripper_width": (
 
 @dataclass(frozen=True, eq=False)
 class ImageText:
-    """pictures (N, H, W, 3) uint8, memory-mapped; questions and answers, one each for a picture."""
+    """pictures (N, H, W, 3) uint8, memory-mapped; question, answer and its group for each."""
 
     path: Path
     manifest: dict[str, Any]
     pictures: np.ndarray
     questions: tuple[str, ...]
     answers: tuple[str, ...]
+    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +53,11 @@ def read_imagetext(path: str | os.PathLike) -> ImageText:
     """A folder of questions. Raises UserError if it is missing, damaged or of another kind."""
     path = Path(path)
     manifest, pictures = _read(path, "imagetext")
-    samples = _lines(path / "samples.jsonl", {"question": str, "answer": str})
+    samples = _lines(path / "samples.jsonl", {"question": str, "answer": str, "group": str})
     if len(samples) != len(pictures):
         raise UserError(f"{path}: {len(samples)} samples of {len(pictures)} pictures: must be one")
-    questions = tuple(sample["question"] for sample in samples)
-    answers = tuple(sample["answer"] for sample in samples)
-    return ImageText(path, manifest, pictures, questions, answers)
+    columns = (tuple(row[name] for row in samples) for name in ("question", "answer", "group"))
+    return ImageText(path, manifest, pictures, *columns)
 
 
 def read_robot(path: str | os.PathLike) -> RobotEpisodes:

@@ -3,11 +3,13 @@
 Math matching: reading out of 4 (the numbers on the whiteboard 1, the cards' values and positions 1,
 the signs 2), reasoning out of 2 (the answer 1, the card 1), and success. Toy placement: the object,
 the spatial affordance, and success. Each sentence counts for itself, also in a text that as a whole
-is no thought; of a sentence said twice the first counts. A point is given in full or not at all.
+is no thought; of a sentence said twice the first counts, of steps the last result is the answer. A
+point is given in full or not at all.
+The knowledge test is scored by exact answers.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +62,17 @@ def score(text: str, facts: Mapping, success: bool) -> Score:
       success: as the simulator judged it.
     """
     return (_math if "equation" in facts else _toys)(text, facts, success)
+
+
+def knowledge(
+    said: Sequence[str], answers: Sequence[str], groups: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """(right, asked) by group of questions; right is what is said exactly as the answer."""
+    counts: dict[str, tuple[int, int]] = {}
+    for one, answer, group in zip(said, answers, groups, strict=True):
+        right, asked = counts.get(group, (0, 0))
+        counts[group] = right + (one.strip() == answer), asked + 1
+    return counts
 
 
 def _math(text: str, facts: Mapping, success: bool) -> MathScore:

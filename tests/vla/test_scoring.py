@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bridgeact_jax.sim.front_camera import pixel_of
 from bridgeact_jax.vla.reasoning import truth
-from bridgeact_jax.vla.scoring import MathScore, ToyScore, score
+from bridgeact_jax.vla.scoring import MathScore, ToyScore, knowledge, score
 from tests.sim.episodes import SEED, environment
 from tests.vla.test_reasoning import MATH_TEXT
 
@@ -96,3 +96,9 @@ def test_the_truth_has_all_points(name):
 def test_any_text_has_points(text):
     assert 0 <= score(text, FACTS, False).ocr <= 4
     assert score(text, TOY_FACTS, False).object in (0, 1)
+
+
+def test_knowledge_is_scored_by_exact_answers():
+    found = knowledge(["8", "08", "red", ""], ["8", "8", "red", "blue"], ["sum", "sum", "c", "c"])
+    assert found == {"sum": (1, 2), "c": (1, 2)}
+    assert knowledge([], [], []) == {}
