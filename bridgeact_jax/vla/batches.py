@@ -18,6 +18,7 @@ from bridgeact_jax.vla.sizes import VlaConfig
 from bridgeact_jax.vla.tokenizer import PAD, sample_tokens
 
 TRAINING = "train"  # the split of robot episodes that is learned from
+KEPT = "knowledge"  # the kind of image-text that is never learned from
 POSE = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)  # of an image-text sample, which has none
 
 
@@ -74,6 +75,8 @@ class Sampler:
                     f"{folder.path}: pictures of {folder.pictures.shape[1:3]}: the model takes "
                     f"config.model.picture = {tuple(model.picture)}"
                 )
+            if folder.manifest.get("options", {}).get("kind") == KEPT:
+                raise UserError(f"{folder.path}: the {KEPT} test, which no training may see")
         self._model, self._share = model, robot_share
         self._folders = (*imagetext, *robot)
         self._names = [folder.path.name for folder in self._folders]
@@ -106,26 +109,17 @@ class Sampler:
         self, robot: Sequence[RobotEpisodes], episodes: Sequence[tuple[int, dict]]
     ) -> None:
         """Columns of all robot folders in turn, and of each sample its frame and episode."""
-        sizes = [len(folder.pictures) for folder in robot]
-        offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        columns = [
-            np.concatenate([f.position, f.rotation], axis=1, dtype=np.float32) for f in robot
-        ]
-        self._pose = np.concatenate([np.zeros((0, 7), np.float32), *columns])
-        self._gripper, self._width = (
-            np.concatenate([np.zeros(0, np.float32), *(getattr(f, n) for f in robot)]).astype(
-                np.float32
-            )
-            for n in ("gripper", "gripper_width")
-        )
-        firsts = np.array([offset[n] + e["first"] for n, e in episodes], np.int64)
+        poses = [np.concatenate([f.position, f.rotation], axis=1) for f in robot]
+        self._pose = _joined(poses, 7)
+        self._gripper = _joined([folder.gripper for folder in robot])
+        self._width = _joined([folder.gripper_width for folder in robot])
+        offset = np.cumsum([0, *(len(pose) for pose in poses)])
+        self._first = np.array([offset[n] + e["first"] for n, e in episodes], np.int64)
         lengths = np.array([e["length"] for _, e in episodes], np.int64)
-        self._first, self._last = firsts, firsts + lengths - 1
+        self._last = self._first + lengths - 1
         self._episode = np.repeat(np.arange(len(episodes)), lengths - 1)
-        within = np.arange(len(self._episode)) - np.repeat(
-            np.cumsum(lengths - 1) - (lengths - 1), lengths - 1
-        )
-        self._frame = firsts[self._episode] + within
+        before = np.cumsum(lengths - 1) - (lengths - 1)  # samples of earlier episodes
+        self._frame = np.arange(len(self._episode)) + (self._first - before)[self._episode]
 
     def _draw(self, texts: np.ndarray) -> None:
         """Draw from the samples of some texts alone, (N,) bool: questions, and then episodes."""
@@ -236,6 +230,11 @@ class Sampler:
         steps = grain.MapDataset.range(first_step, np.iinfo(np.int32).max)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         return iter(steps.map(batch).to_iter_dataset(options))
+
+
+def _joined(columns: Sequence[np.ndarray], *shape: int) -> np.ndarray:
+    """The columns of all folders in turn, float32 (N, *shape), also where there are none."""
+    return np.concatenate([np.zeros((0, *shape), np.float32), *columns], dtype=np.float32)
 
 
 def finite_samples(samples: Samples) -> np.ndarray:

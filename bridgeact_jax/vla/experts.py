@@ -5,8 +5,9 @@ softmax over those alone. There is no capacity and no balancing loss: every toke
 
 What is computed: the choices of all tokens are laid out grouped by expert, each group padded to
 whole blocks of rows, so that a block belongs to one expert and everything is one batched matrix
-product of a fixed size. That does top_k / experts of the work of applying all experts to all tokens
-and masking, which is also what `jax.lax.ragged_dot` lowers to on a CPU; on GPUs and TPUs it is the
+product of a fixed size. Beside padding that is only the work that is asked for: applying all
+experts to all tokens and masking is experts / top_k times as much, and `jax.lax.ragged_dot`, which
+on a CPU multiplies each choice with every expert, even `experts` times. On GPUs and TPUs it is the
 batched product they are made for. Its price is a copy of the weights for each block of up to
 `LARGEST_BLOCK` rows. Rows move by gathers alone, in the backward pass too: scatters are slow.
 """

@@ -18,6 +18,7 @@ from bridgeact_jax.models.normalizer import identity
 from bridgeact_jax.planning import learned
 from bridgeact_jax.planning.learned import LearnedPlanner
 from bridgeact_jax.planning.protocol import PlannedPose, PlanningError, PlanRequest, View
+from bridgeact_jax.training.config import base_config as expert_config
 from bridgeact_jax.vla import settings
 from bridgeact_jax.vla.checkpoint import first_params, load_vla
 from bridgeact_jax.vla.model import Vla
@@ -98,11 +99,10 @@ def test_cotraining_starts_from_the_dense_model_and_is_resumed(data, dense, tmp_
 
     before, after = load_vla(dense), load_vla(tmp_path / "both")
     assert before.model.mlp == "dense" and after.model.mlp == "dynamic"
-    inner = after.params["vlm"]["blocks_0"]["mlp"]["inner"]
-    for expert in inner:
-        np.testing.assert_array_equal(expert, before.params["vlm"]["blocks_0"]["mlp"]["inner"])
-    table = [one.params["vlm"]["table"]["embedding"] for one in (before, after)]
-    np.testing.assert_array_equal(*table)
+    experts, mlp = (one.params["vlm"]["blocks_0"]["mlp"]["inner"] for one in (after, before))
+    np.testing.assert_allclose(experts, np.stack([mlp] * 4), atol=1e-6)
+    tables = [one.params["vlm"]["table"]["embedding"] for one in (before, after)]
+    np.testing.assert_allclose(*tables, atol=1e-6)
     assert all(jax.tree.map(lambda a, b: bool((a == b).all()), before.normalizer, identity()))
     assert np.any(after.normalizer.scale != 1)
 
@@ -135,6 +135,12 @@ def test_misuse_is_one_line(words, status, message, data, tmp_path):
     assert found == status, said
     assert len(said.splitlines()) == 1 and re.search(message, said), said
     assert not (tmp_path / "new").exists()
+
+
+def test_the_knowledge_test_is_kept_from_training(tmp_path):
+    path = write_imagetext(tmp_path / "questions", kind="knowledge")
+    status, _, said = train("dense", f"--imagetext={path}", f"--workdir={tmp_path / 'new'}")
+    assert status == 1 and "the knowledge test, which no training may see" in said
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -170,6 +176,19 @@ def test_a_checkpoint_of_another_variant_is_refused(saved, changes, message, mon
     else:
         with pytest.raises(UserError, match=f"--init=W: .*another variant: {message}"):
             first_params(config, model, "W")
+
+
+def test_an_action_experts_checkpoint_is_refused(monkeypatch):
+    class Expert:
+        def config(self):
+            return expert_config(), {}
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("bridgeact_jax.vla.checkpoint.open_checkpoints", lambda path: Expert())
+    with pytest.raises(UserError, match="W: no checkpoint of `bridgeact train-vla`.*widths"):
+        load_vla("W")
 
 
 def test_a_speaker_refuses_what_its_model_cannot_take():

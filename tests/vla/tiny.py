@@ -55,11 +55,11 @@ def texts(rng: np.random.Generator, count: int, length: int) -> list[str]:
     return [decode(rng.integers(4, 20, length)) for _ in range(count)]
 
 
-def write_imagetext(path: Path, count: int = 12) -> Path:
+def write_imagetext(path: Path, count: int = 12, kind: str = "imagetext") -> Path:
     """A folder of random pictures and questions."""
     rng = np.random.default_rng(0)
     rows = zip(texts(rng, count, 5), texts(rng, count, 4), strict=True)
-    _write(path, "imagetext", pictures(count, tiny()))
+    _write(path, "imagetext", pictures(count, tiny()), kind)
     lines = [json.dumps({"question": q, "answer": a, "group": "any"}) for q, a in rows]
     (path / "samples.jsonl").write_text("\n".join(lines) + "\n")
     return path
@@ -68,7 +68,7 @@ def write_imagetext(path: Path, count: int = 12) -> Path:
 def write_robot(path: Path, lengths: tuple[int, ...] = (6, 3, 5)) -> Path:
     """A folder of episodes along random lines; the last is not of the training split."""
     rng, count = np.random.default_rng(1), sum(lengths)
-    _write(path, "robot", pictures(count, tiny(), 1))
+    _write(path, "robot", pictures(count, tiny(), 1), "math")
     position = np.cumsum(rng.normal(scale=0.01, size=(count, 3)), axis=0) + [0.4, 0, 0.2]
     rotation = np.array([0, 1, 0, 0]) + rng.normal(scale=0.02, size=(count, 4))
     columns = {
@@ -93,8 +93,9 @@ def write_robot(path: Path, lengths: tuple[int, ...] = (6, 3, 5)) -> Path:
     return path
 
 
-def _write(path: Path, kind: str, shown: np.ndarray) -> None:
+def _write(path: Path, kind: str, shown: np.ndarray, made: str) -> None:
     path.mkdir()
     manifest = {"schema_version": 1, "kind": kind, "picture": shown.shape[1:3], "seed": 0}
+    manifest |= {"options": {"kind": made}, "counts": {}}
     (path / "manifest.json").write_text(json.dumps(manifest))
     np.save(path / "pictures.npy", shown)
