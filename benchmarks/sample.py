@@ -1,9 +1,9 @@
-"""Latency of sampling an action chunk: batch 1, 10 DDIM steps.
+"""Latency of sampling an action chunk: batch 1, in as many DDIM steps as the policies take.
 
     JAX_PLATFORMS=cpu python benchmarks/sample.py [--setting=S,B,peer,frames] [--calls=300]
 
 Timed from an observation in the host's memory to the chunk back in it, with the device waited for:
-the cloud's encoding and ten denoising steps. Settings: the shipped sizes S, B and L with their
+the cloud's encoding and the denoising. Settings: the shipped sizes S, B and L with their
 crop of 128 points, and `peer`, `frames`: the layer widths of 3D Diffusion Policy "simple" at
 horizon 16 with 1024 and 2048 points (benchmarks/train.py). One line of JSON each, times in ms.
 """
@@ -28,7 +28,6 @@ from bridgeact_jax.training.config import SIZES
 
 PEER = {"widths": (128, 256, 384), "condition": 256, "point_widths": (64, 128, 256), "horizon": 16}
 SETTINGS = {**SIZES, "peer": {**PEER, "points": 1024}, "frames": {**PEER, "points": 2048}}
-STEPS = 10
 
 
 def measure(name: str, calls: int) -> dict:
@@ -41,9 +40,7 @@ def measure(name: str, calls: int) -> dict:
         lambda x: rng.normal(size=x.shape).astype(x.dtype) if x.dtype != bool else np.ones_like(x),
         jax.device_get(inputs[0]),
     )
-    sample = jax.jit(
-        functools.partial(sample_chunks, config, use_cloud=True, sample_steps=STEPS)
-    )
+    sample = jax.jit(functools.partial(sample_chunks, config, use_cloud=True))
     keys = jax.random.split(jax.random.key(1), calls + 5)
     normalizer, taken = identity(), []
     for i in range(calls + 5):

@@ -12,7 +12,7 @@ from absl import flags
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.evaluate import evaluate
 from bridgeact_jax.evaluation.report import format_table
-from bridgeact_jax.pipeline import Diary, build_expert, claim
+from bridgeact_jax.pipeline import Diary, Sitting, build_expert, claim
 from bridgeact_jax.planning.oracle import PlannerErrors
 from bridgeact_jax.training.config import shipped_config
 
@@ -69,7 +69,7 @@ def run_demo(out: Path, *, quick: bool, workers: int) -> list[dict]:
             config.optimizer.warmup_steps = 10
     diary = Diary()
     blind, expert = build_expert(
-        out, diary, tasks=DEMONSTRATED, episodes=size["demonstrations"], seeds=(0,),
+        out, diary, sittings=[Sitting(DEMONSTRATED, size["demonstrations"], seed=0)],
         configs=configs, workers=workers,
     )  # fmt: skip
     diary.say(f"evaluation, {size['episodes']} episodes a task and condition: {out / 'evaluation'}")

@@ -8,7 +8,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_collections
 
@@ -19,6 +21,17 @@ from bridgeact_jax.sim.demos import write_demos
 from bridgeact_jax.training.expert import train
 
 MARKER = "pipeline.json"
+
+
+class Sitting(NamedTuple):
+    """So many demonstrations from one seed of the named tasks, with commas between.
+
+    "all" are those that are not held out.
+    """
+
+    tasks: str
+    episodes: int
+    seed: int
 
 
 class Diary:
@@ -36,28 +49,24 @@ def build_expert(
     out: Path,
     diary: Diary,
     *,
-    tasks: str,
-    episodes: int,
-    seeds: Sequence[int],
+    sittings: Sequence[Sitting],
     configs: dict[str, ml_collections.ConfigDict],
     workers: int,
 ) -> tuple[Path, Path]:
     """Make what `out` does not hold yet; returns the workdirs of stage 1 and stage 2.
 
     Args:
-      tasks: names of the demonstrated tasks with commas between, or "all" (not the held-out ones).
-      episodes: demonstrations of one sitting, over all tasks; a sitting for each of `seeds`.
+      sittings: of demonstrations, each with a seed of its own.
       configs: of the stages, "pretrain" and "finetune".
     """
     stores = []
-    for seed in seeds:
+    for tasks, episodes, seed in sittings:
         rlds, store = out / f"rlds_{seed}", out / f"store_{seed}"
         diary.say(f"{episodes} scripted demonstrations in MuJoCo, written as RLDS: {rlds}")
-        _unless_there(
-            rlds, lambda r=rlds, s=seed: write_demos(tasks, episodes, r, seed=s, workers=workers)
-        )
+        write = partial(write_demos, tasks, episodes, rlds, seed=seed, workers=workers)
+        _unless_there(rlds, write)
         diary.say(f"RLDS to a trajectory store: {store}")
-        _unless_there(store, lambda r=rlds, s=store: convert_dataset(r, s))
+        _unless_there(store, partial(convert_dataset, rlds, store))
         stores.append(os.fspath(store))
     blind, expert = out / "pretrain", out / "finetune"
     diary.say(f"stage 1, trajectories only: {blind}")

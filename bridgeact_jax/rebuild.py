@@ -9,11 +9,14 @@ from pathlib import Path
 
 from absl import flags
 
-from bridgeact_jax.pipeline import Diary, build_expert, claim
+from bridgeact_jax.pipeline import Diary, Sitting, build_expert, claim
 from bridgeact_jax.training.config import shipped_config
 from bridgeact_jax.training.export import export
 
-EPISODES, SEEDS = 450, (11, 12, 13, 14)  # 50 of each of nine tasks, four times
+SITTINGS = (
+    *(Sitting("all", 450, seed) for seed in (11, 12, 13, 14)),
+    Sitting("push_into_bay", 450, 15),  # short episodes: the others' would drown them
+)
 
 
 def define_flags() -> None:
@@ -26,12 +29,11 @@ def main(argv: list[str]) -> None:
     """Entry point of `bridgeact rebuild`."""
     del argv
     out, diary = Path(flags.FLAGS.out), Diary()
-    claim(out, {"expert": {"episodes": EPISODES, "seeds": SEEDS}})
+    claim(out, {"expert": SITTINGS})
     configs = {stage: shipped_config("expert", stage) for stage in ("pretrain", "finetune")}
     _, expert = build_expert(
-        out, diary, tasks="all", episodes=EPISODES, seeds=SEEDS, configs=configs,
-        workers=flags.FLAGS.workers,
-    )  # fmt: skip
+        out, diary, sittings=SITTINGS, configs=configs, workers=flags.FLAGS.workers
+    )
     exported = out / "exported"
     diary.say(f"weights in bfloat16, with a model card: {exported}")
     shutil.rmtree(exported, ignore_errors=True)

@@ -4,7 +4,8 @@
     bridgeact pretrain --config=configs/expert.py:pretrain --store=STORES --workdir=W0
     bridgeact finetune --config=configs/expert.py:finetune --store=STORES --init=W0 --workdir=W1
 
-STORES: four sittings of 450 demonstrations with commas between. Hardware: 2 CPU cores. Hours
+STORES: four sittings of 450 demonstrations of all tasks and one of `push_into_bay`, with commas
+between (bridgeact_jax/rebuild.py has the seeds). Hardware: 2 CPU cores. Hours
 and score: not measured yet.
 """
 
@@ -29,13 +30,14 @@ def get_config(stage: str = "finetune"):
     config.augment.point_noise = 0.001
     config.augment.point_dropout = 0.5
     config.optimizer.learning_rate = 2e-3
+    config.optimizer.muon_learning_rate = 5e-3
     config.checkpoint_every = 1000
     if stage == "pretrain":
         config.batch_size = 512
-        config.steps = 800
+        config.steps = 500
     else:
         config.use_cloud = True
         config.batch_size = 128
         config.noise_draws = 2
-        config.steps = 9_000
+        config.steps = 11_000
     return config

@@ -12,7 +12,12 @@ import jax.numpy as jnp
 from bridgeact_jax.geometry import clouds as cloud_lib
 from bridgeact_jax.geometry.guidance import Guidance, Waypoints, build_guidance
 from bridgeact_jax.geometry.projection import advance
-from bridgeact_jax.models.action_expert import ExpertConfig, sample_chunks
+from bridgeact_jax.models.action_expert import (
+    SAMPLE_STEPS,
+    TEMPERATURE,
+    ExpertConfig,
+    sample_chunks,
+)
 from bridgeact_jax.models.normalizer import Normalizer
 from bridgeact_jax.models.observation import PAST, Proprioception, absolute, focus, observe
 
@@ -80,7 +85,8 @@ def act(
     *,
     use_cloud: bool,
     use_guidance: bool = True,
-    sample_steps: int,
+    sample_steps: int = SAMPLE_STEPS,
+    temperature: float = TEMPERATURE,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Targets for the next control steps.
 
@@ -88,6 +94,7 @@ def act(
       clouds: (B, M, 3) metres, base frame; ignored without `use_cloud`.
       keys: (B,) typed PRNG keys.
       use_guidance: False withholds the guidance.
+      sample_steps, temperature: as in `sample_chunks`.
 
     Returns:
       base-frame position (B, H, 3), rotation (B, H, 4) and gripper (B, H), 1 = open. Row h is the
@@ -112,5 +119,6 @@ def act(
         use_cloud=use_cloud,
         use_guidance=use_guidance,
         sample_steps=sample_steps,
+        temperature=temperature,
     )
     return jax.vmap(absolute)(chunks, origin, facing)

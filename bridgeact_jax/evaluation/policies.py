@@ -13,7 +13,6 @@ from bridgeact_jax.sim.follower import guidance_of, time_guidance
 from bridgeact_jax.training.checkpoint import load_expert
 
 EXECUTE = 4  # rows of a chunk executed before the next is sampled
-SAMPLE_STEPS = 10
 LINGER = 10  # control steps the follower stands at the end of its curve before it gives up
 
 Targets = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -56,7 +55,6 @@ def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool):
         model,
         use_cloud=use_cloud,
         use_guidance=use_guidance,
-        sample_steps=SAMPLE_STEPS,
     )
     return jax.jit(act), params, normalizer
 

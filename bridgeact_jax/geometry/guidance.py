@@ -171,22 +171,25 @@ def sample(
     return position, rotation, gripper
 
 
-def next_goal(
-    guidance: Guidance, progress: jax.Array
+def next_goals(
+    guidance: Guidance, progress: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Where the next gripper event happens, or the end of the curve if none is left.
+    """Where the next gripper events happen; the end of the curve for those that are not left.
 
     Args:
       progress: () metres. An event counts as next until its length has been passed.
+      count: how many.
 
     Returns:
-      position (3,), rotation (4,), the gripper commanded from there on (), and the event's
-      progress () in metres.
+      position (count, 3), rotation (count, 4), the gripper commanded from there on (count,), and
+      the progress of the events (count,) in metres.
     """
     event = is_open(guidance.gripper[1:]) != is_open(guidance.gripper[:-1])
-    ahead = event & (guidance.progress[1:] > progress)
+    so_far = jnp.cumsum(event & (guidance.progress[1:] > progress))
+    number = jnp.arange(1, count + 1)
     last = guidance.progress.shape[0] - 1
-    index = jnp.where(jnp.any(ahead), jnp.argmax(ahead), last)
+    index = jnp.argmax(so_far >= number[:, None], axis=1)
+    index = jnp.where(number <= so_far[-1], index, last)
     after = jnp.minimum(index + 1, last)
     return (
         guidance.position[index],

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from bridgeact_jax.models import diffusion
 from bridgeact_jax.models.denoiser import TemporalUNet
 from bridgeact_jax.models.normalizer import Normalizer
-from bridgeact_jax.models.observation import ACTION_DIM, PAST, WINDOW, Observation
+from bridgeact_jax.models.observation import ACTION_DIM, GOALS, PAST, WINDOW, Observation
 from bridgeact_jax.models.pointnet import PointNet
 
 GLANCES = 2  # the second around where the first has found what is meant
+SAMPLE_STEPS = 3  # of the denoiser for a chunk
+TEMPERATURE = 0.0  # of the noise that sampling starts from
 GATE_GAIN = 10.0  # the gate starts at zero and moves by about the learning rate a step
 
 
@@ -135,7 +137,7 @@ def example_inputs(config: ExpertConfig, batch: int = 1) -> tuple:
     """Zero arguments of `ActionExpert.__call__`, for initialisation by shape."""
     observation = Observation(
         proprio=jnp.zeros((batch, 9 * PAST + 3)),
-        window=jnp.zeros((batch, len(WINDOW) + 1, ACTION_DIM)),
+        window=jnp.zeros((batch, len(WINDOW) + GOALS, ACTION_DIM)),
         focus=jnp.zeros((batch, 3)),
         points=jnp.zeros((batch, config.points, 3)),
         point_mask=jnp.zeros((batch, config.points), bool),
@@ -153,7 +155,8 @@ def sample_chunks(
     *,
     use_cloud: bool,
     use_guidance: bool = True,
-    sample_steps: int = 10,
+    sample_steps: int = SAMPLE_STEPS,
+    temperature: float = TEMPERATURE,
 ) -> jax.Array:
     """One action chunk for each observation, by DDIM.
 
@@ -161,6 +164,7 @@ def sample_chunks(
       observation: batched (B, ...).
       keys: (B,) typed PRNG keys, one an element, so that a row does not depend on its batch.
       use_guidance: False withholds the guidance, as condition dropout does.
+      temperature: scale of the standard normal noise that is denoised; at 0 keys do not matter.
 
     Returns:
       (B, H, 10): relative position in metres, 6D rotation, gripper in [0, 1], 1 = open.
@@ -168,7 +172,7 @@ def sample_chunks(
     expert = ActionExpert(config)
     variables = {"params": params}
     shape = (config.horizon, ACTION_DIM)
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    noise = temperature * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
     guided = jnp.full(noise.shape[0], use_guidance)
     condition, _ = expert.apply(
         variables, observation, guided, use_cloud=use_cloud, method=ActionExpert.encode

@@ -10,18 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from bridgeact_jax.geometry import rotations
-from bridgeact_jax.geometry.guidance import Guidance, next_goal, sample
+from bridgeact_jax.geometry.guidance import Guidance, next_goals, sample
 
 UNIT = 0.1
 PAST = 2
 WINDOW = (0.0, 0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.10, 0.13, 0.16, 0.20, 0.25)
+GOALS = 2
 ACTION_DIM = 10
 LOOK_AHEAD = 0.12  # metres
 
 
 class Observation(NamedTuple):
-    """One step's input: proprio (P,), window (W + 1, 10), focus (3,), points (N, 3) and point_mask
-    (N,). Focus and points are metres relative to the tool, divided by `UNIT`.
+    """One step's input: proprio (P,), window (W + GOALS, 10), focus (3,), points (N, 3) and
+    point_mask (N,). Focus and points are metres relative to the tool, divided by `UNIT`.
     """
 
     proprio: jax.Array
@@ -75,23 +76,24 @@ def action_chunk(
 def guidance_window(
     guidance: Guidance, progress: jax.Array, origin: jax.Array, facing: jax.Array
 ) -> jax.Array:
-    """(W + 1, 10) samples at `WINDOW` metres ahead of `progress` and, last, the next goal.
+    """(W + GOALS, 10) samples at `WINDOW` metres ahead of `progress` and, last, the next goals.
 
-    The next goal is the pose of the next gripper event, or the curve's end.
+    A goal is the pose of a gripper event, or the curve's end. The second tells what the first is
+    for: a hand that closes and never opens again may be about to push.
     """
-    position, rotation, gripper = sample(guidance, progress + jnp.array(WINDOW))
-    goal_position, goal_rotation, goal_gripper, _ = next_goal(guidance, progress)
-    position = jnp.concatenate([position, goal_position[None]])
-    rotation = jnp.concatenate([rotation, goal_rotation[None]])
-    gripper = jnp.concatenate([gripper, goal_gripper[None]])
+    ahead = sample(guidance, progress + jnp.array(WINDOW))
+    *goals, _ = next_goals(guidance, progress, GOALS)
+    position, rotation, gripper = (
+        jnp.concatenate(parts) for parts in zip(ahead, goals, strict=True)
+    )
     chunk = action_chunk(position, rotation, gripper, origin, facing)
     return chunk.at[:, :3].divide(UNIT)
 
 
 def focus(guidance: Guidance, progress: jax.Array) -> jax.Array:
     """(3,) metres: where on the curve to look, a little ahead but not beyond the next goal."""
-    *_, goal = next_goal(guidance, progress)
-    position, _, _ = sample(guidance, jnp.minimum(progress + LOOK_AHEAD, goal))
+    *_, goal = next_goals(guidance, progress, 1)
+    position, _, _ = sample(guidance, jnp.minimum(progress + LOOK_AHEAD, goal[0]))
     return position
 
 

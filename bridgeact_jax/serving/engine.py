@@ -11,7 +11,6 @@ from etils import epath
 from bridgeact_jax.errors import UsageError
 from bridgeact_jax.evaluation import closed_loop
 from bridgeact_jax.evaluation.closed_loop import LoopState
-from bridgeact_jax.evaluation.policies import SAMPLE_STEPS
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.sim.environment import CLOUD_POINTS
 from bridgeact_jax.sim.follower import pad
@@ -58,9 +57,8 @@ class Engine:
         def act(params, normalizer, state, clouds, key_data, steps):
             keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(key_data), steps)
             return closed_loop.act(
-                model, params, normalizer, state, clouds, keys,
-                use_cloud=self.sees_clouds, sample_steps=SAMPLE_STEPS,
-            )  # fmt: skip
+                model, params, normalizer, state, clouds, keys, use_cloud=self.sees_clouds
+            )
 
         self._act = jax.jit(act)
 

@@ -81,6 +81,7 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
     optimizer.learning_rate = 1e-3
+    optimizer.muon_learning_rate = 0.0  # of matrices, by Muon; 0 for AdamW throughout
     optimizer.warmup_steps = 100
     optimizer.weight_decay = 1e-4
     optimizer.clip_norm = 1.0

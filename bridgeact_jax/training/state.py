@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+import optax.contrib
 
 from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
 from bridgeact_jax.models.normalizer import Normalizer, identity
+
+MUON_RMS = 0.2  # of a step of Muon at a learning rate of 1, which is AdamW's
 
 
 class TrainState(NamedTuple):
@@ -26,21 +29,31 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """AdamW under a warm-up and cosine schedule, gradients clipped; no decay on vectors.
 
-    The learning rate ends at `final_share` of its peak.
+    With a `muon_learning_rate`, matrices are left to Muon (Jordan, 2024; its steps scaled to the
+    size of AdamW's as by Liu et al., arXiv 2502.16982) and AdamW keeps the rest. Learning rates end
+    at `final_share` of their peaks.
     """
     options = config.optimizer
-    rate = options.learning_rate
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, rate, options.warmup_steps, config.steps, final_share * rate
-    )
+
+    def schedule(rate):
+        return optax.warmup_cosine_decay_schedule(
+            0.0, rate, options.warmup_steps, config.steps, final_share * rate
+        )
 
     def decayed(params):
         return jax.tree.map(lambda p: p.ndim > 1, params)
 
-    return optax.chain(
-        optax.clip_by_global_norm(options.clip_norm),
-        optax.adamw(schedule, weight_decay=options.weight_decay, mask=decayed),
-    )
+    rate, decay = schedule(options.learning_rate), options.weight_decay
+    if options.muon_learning_rate:
+        update = optax.contrib.muon(
+            schedule(options.muon_learning_rate),
+            weight_decay=decay,
+            adam_learning_rate=rate,
+            consistent_rms=MUON_RMS,
+        )
+    else:
+        update = optax.adamw(rate, weight_decay=decay, mask=decayed)
+    return optax.chain(optax.clip_by_global_norm(options.clip_norm), update)
 
 
 def initial_state(

@@ -58,7 +58,8 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
     optimizer.learning_rate = 1e-3
-    optimizer.final_share = 0.1  # of the learning rate at the last step
+    optimizer.muon_learning_rate = 0.0  # of matrices but the experts, by Muon; 0 for AdamW
+    optimizer.final_share = 0.1  # of the learning rates at the last step
     optimizer.warmup_steps = 100
     optimizer.weight_decay = 1e-4
     optimizer.clip_norm = 1.0

@@ -190,7 +190,7 @@ def run_expert(
     state = closed_loop.start(plans, width)
     act = jax.jit(
         lambda state, clouds, keys: closed_loop.act(
-            config, params, normalizer, state, clouds, keys, use_cloud=True, sample_steps=10
+            config, params, normalizer, state, clouds, keys, use_cloud=True
         )
     )
     rotation = np.tile(DOWN, (episodes, 1)).astype(np.float32)

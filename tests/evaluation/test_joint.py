@@ -152,7 +152,7 @@ def test_a_policy_without_guidance_does_not_depend_on_the_plan():
         act = jax.jit(
             lambda state, guided=use_guidance: closed_loop.act(
                 model, params, normalizer_lib.identity(), state, clouds, keys, use_cloud=True,
-                use_guidance=guided, sample_steps=2,
+                use_guidance=guided,
             )
         )  # fmt: skip
         position, _, _ = act(state)

@@ -146,12 +146,22 @@ def test_gripper_steps_at_its_event_and_the_pose_stands_still_there():
     position, _, gripper = sample(curve, s)
     np.testing.assert_array_equal(gripper, [1, 1, 0, 0, 0, 0])
     np.testing.assert_allclose(position[:, 0], [0.0999, 0.1, 0.1, 0.1, 0.1001, 0.3], atol=1e-4)
-    goal, _, command, at = guidance_lib.next_goal(curve, jnp.asarray(0.05))
-    np.testing.assert_allclose(goal, [0.1, 0, 0], atol=1e-6)
-    assert command == 0 and np.isclose(at, 0.1)
-    goal, _, command, _ = guidance_lib.next_goal(curve, jnp.asarray(0.121))
-    np.testing.assert_allclose(goal, [0.3, 0, 0], atol=1e-6)
+    goal, _, command, at = guidance_lib.next_goals(curve, jnp.asarray(0.05), 2)
+    np.testing.assert_allclose(goal, [[0.1, 0, 0], [0.3, 0, 0]], atol=1e-6)
+    np.testing.assert_array_equal(command, [0, 0])
+    np.testing.assert_allclose(at, [0.1, curve.progress[-1]], atol=1e-6)
+    goal, _, command, _ = guidance_lib.next_goals(curve, jnp.asarray(0.121), 1)
+    np.testing.assert_allclose(goal, [[0.3, 0, 0]], atol=1e-6)
     assert command == 0
+
+
+def test_the_next_goals_are_the_gripper_events_in_their_order():
+    x = np.arange(6.0)[:, None] * [0.1, 0, 0]
+    curve = build(plan(x, gripper=[1, 0, 0, 1, 0, 0]), 12)
+    for progress, expected in ((0.0, [0.1, 0.3, 0.4, 0.5]), (0.25, [0.3, 0.4, 0.5, 0.5])):
+        goals, _, command, _ = guidance_lib.next_goals(curve, jnp.asarray(progress), 4)
+        np.testing.assert_allclose(goals[:, 0], expected, atol=1e-6)
+        np.testing.assert_array_equal(command[:3], [0, 1, 0] if progress == 0 else [1, 0, 0])
 
 
 def test_a_slanted_event_keeps_the_approach_straight():
