@@ -1,6 +1,7 @@
 """Trained models from their checkpoints, and the first parameters of a run made from them."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import ml_collections
@@ -54,7 +55,7 @@ def first_params(
     From nothing where there is no `init`. A dense model's MLP becomes every expert; a head that was
     never trained is made anew. Raises UsageError for a checkpoint that cannot become this model.
     """
-    fresh = initial_params(model, jax.random.key(config.seed))
+    fresh = jax.jit(partial(initial_params, model))(jax.random.key(config.seed))
     if init is None:
         if config.trained in ("experts", "head"):
             raise UsageError(
