@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.evaluate import suite_tasks
 from bridgeact_jax.evaluation.films import can_render
+from bridgeact_jax.evaluation.rollouts import Job, run_job
 from bridgeact_jax.sim import front_camera
 from bridgeact_jax.sim.environment import episode_rng
 from bridgeact_jax.sim.equations import LARGEST, Equation, equations
@@ -121,6 +123,13 @@ def test_expert_succeeds(name):
         env.reset(SEED, episode)
         follow(env, env.waypoints())
         assert env.success and all(env.subgoals.values()), (episode, env.failure_kind)
+
+
+def test_an_evaluation_takes_them_by_name():
+    episodes = (("math_matching_reworded", 0), ("toy_placement", 1))
+    outcome = run_job(Job("worlds", "worlds_0", Condition("spline"), episodes))
+    assert [record["task"] for record in outcome.records] == [name for name, _ in episodes]
+    assert all(record["success"] for record in outcome.records)
 
 
 def test_the_wrong_card_is_no_success():

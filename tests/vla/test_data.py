@@ -52,9 +52,10 @@ def test_the_knowledge_test_shares_no_picture_with_training(drawn, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_change_nothing(tmp_path):
+def test_workers_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("bridgeact_jax.vla.data.AT_ONCE", 3)
     for workers in (1, 2):
-        write_imagetext(tmp_path / str(workers), 70, workers=workers)
+        write_imagetext(tmp_path / str(workers), 14, workers=workers)
     for name in ("pictures.npy", "samples.jsonl", "manifest.json"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
