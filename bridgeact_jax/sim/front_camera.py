@@ -4,7 +4,11 @@
 frame's x axis.
 """
 
+import mujoco
 import numpy as np
+
+from bridgeact_jax.geometry.cameras import Camera
+from bridgeact_jax.geometry.poses import Pose
 
 SIZE = (64, 96)  # rows, columns of its picture
 FIELD_OF_VIEW = np.radians(14.5)  # from the upper to the lower edge
@@ -18,6 +22,13 @@ ROTATION = np.array([  # columns: x right, y down, z forward, in the base frame
 POSITION = LOOK_AT - DISTANCE * ROTATION[:, 2]
 FOCAL = SIZE[0] / 2 / np.tan(FIELD_OF_VIEW / 2)  # pixels
 _CENTRE = (np.array(SIZE[::-1]) - 1) / 2  # (0, 0) is the centre of the top left pixel
+
+
+def camera() -> Camera:
+    """It as `geometry.cameras` has it, for a planner's request."""
+    rotation = np.empty(4)
+    mujoco.mju_mat2Quat(rotation, ROTATION.reshape(-1))
+    return Camera(Pose(POSITION, rotation), FOCAL, FOCAL, *_CENTRE)
 
 
 def pixel_of(points: np.ndarray) -> np.ndarray:

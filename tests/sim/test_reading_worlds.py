@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.evaluate import suite_tasks
 from bridgeact_jax.evaluation.films import can_render
 from bridgeact_jax.evaluation.rollouts import Job, run_job
+from bridgeact_jax.geometry.cameras import project
 from bridgeact_jax.sim import front_camera
 from bridgeact_jax.sim.environment import episode_rng
 from bridgeact_jax.sim.equations import LARGEST, Equation, equations
@@ -175,6 +177,14 @@ def test_the_camera_looks_at_the_table_and_back(x, y):
     depth, down = ray @ ahead, np.cross(ahead, [0.0, 1.0, 0.0])
     np.testing.assert_allclose(u, 47.5 + 32 / half * y / depth, atol=1e-9)
     np.testing.assert_allclose(v, 31.5 + 32 / half * (ray @ down) / depth, atol=1e-9)
+
+
+def test_the_camera_of_a_request_is_the_same():
+    points = np.random.default_rng(0).uniform((0.4, -0.2, 0), (0.7, 0.2, 0.2), (20, 3))
+    camera = jax.tree.map(np.float32, front_camera.camera())
+    pixels, depth = project(camera, points.astype(np.float32))
+    np.testing.assert_allclose(pixels, front_camera.pixel_of(points), atol=1e-3)
+    assert np.all((depth > 0.7) & (depth < 1.3))
 
 
 @pytest.mark.parametrize("hand", HANDS)
