@@ -77,7 +77,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     """Raise UsageError for the first value that training cannot work with."""
     model = config.model
     fixed = model.mlp in ("shared_dynamic", "static_dynamic")
-    height, width = model.picture
     check_values(
         config,
         {
@@ -90,8 +89,10 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             "model.mlp": (model.mlp in MLPS, _one_of(MLPS)),
             "model.injection": (model.injection in INJECTIONS, _one_of(INJECTIONS)),
             "model.picture": (
-                model.patch > 0 and height % model.patch == width % model.patch == 0,
-                f"divisible by config.model.patch = {model.patch}",
+                len(model.picture) == 2
+                and model.patch > 0
+                and all(side > 0 and side % model.patch == 0 for side in model.picture),
+                f"rows and columns of pixels that config.model.patch = {model.patch} divides",
             ),
             "model.vocabulary": (
                 model.vocabulary >= len(TOKENS), f"{len(TOKENS)} or more, the tokens there are"
@@ -110,7 +111,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
                 "choose from",
             ),
         },
-    )  # fmt: skip
+    )
 
 
 def _one_of(words: tuple[str, ...]) -> str:

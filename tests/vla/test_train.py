@@ -44,7 +44,9 @@ SHALLOW = (
 def train(stage: str, *words: object) -> tuple[int, str, str]:
     """Exit status and what was said."""
     out, err = io.StringIO(), io.StringIO()
-    line = ["bridgeact", "train-vla", f"--config=configs/chatvla2.py:{stage}", *SHALLOW]
+    named = {str(word).split("=")[0] for word in words}
+    shallow = [flag for flag in SHALLOW if flag.split("=")[0] not in named]
+    line = ["bridgeact", "train-vla", f"--config=configs/chatvla2.py:{stage}", *shallow]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = cli.main([*line, *map(str, words)])
     return status, out.getvalue(), err.getvalue()
@@ -121,6 +123,9 @@ def test_cotraining_starts_from_the_dense_model_and_is_resumed(data, dense, tmp_
     (["dense", "--imagetext=nowhere"], 1, "nowhere: no folder of `bridgeact vla-data`"),
     (["dense", "--imagetext=I", "--config.model.picture=(16,32)"], 1,
      r"pictures of \(16, 24\): the model takes config.model.picture = \(16, 32\)"),
+    (["dense", "--imagetext=I", "--config.model.picture=(16,20)"], 2,
+     r"config.model.picture = \(16, 20\) must be rows and columns of pixels that"),
+    (["dense", "--imagetext=I", "--config.model.picture=(16,24,8)"], 2, "must be rows and columns"),
     (["dense", "--imagetext=I", "--config.model.text_length=8"], 1,
      r"questions: '.*' with its answer: 12 tokens of at most config.model.text_length = 8"),
     (["dense", "--imagetext=I", "--config.model.top_k=9"], 2, "config.model.top_k = 9 must be"),
