@@ -41,6 +41,12 @@ COMMANDS = {
     "demos": Command("bridgeact_jax.sim.demos", "scripted MuJoCo demonstrations as RLDS"),
     "pretrain": Command("bridgeact_jax.training.pretrain", "stage 1: trajectories only"),
     "finetune": Command("bridgeact_jax.training.finetune", "stage 2: with local point clouds"),
+    "train-vla": Command(
+        "bridgeact_jax.vla.train", "ChatVLA-2: a stage of the model that reasons and acts on it"
+    ),
+    "vla-data": Command(
+        "bridgeact_jax.vla.data", "pictures with questions, or demonstrations with thoughts"
+    ),
     "aot": Command(
         "bridgeact_jax.training.aot", "compile the training step for a TPU slice that is not there"
     ),

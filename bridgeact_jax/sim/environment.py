@@ -224,6 +224,12 @@ class Environment:
 
         return rendering.picture(self.scene, self.world, width, height)
 
+    def front(self) -> np.ndarray:
+        """What the camera in front of the table sees, uint8; see `front_camera`, `render`."""
+        from bridgeact_jax.sim import rendering
+
+        return rendering.front(self.scene, self.world)
+
     def rgbd(self, size: int = 240) -> tuple[np.ndarray, np.ndarray]:
         """Colour and depth pictures of `cameras` as they measure them; see `rendering.rgbd`."""
         return self._rgbd(self.cameras, size)

@@ -29,17 +29,20 @@ class TrainState(NamedTuple):
     normalizer: Normalizer
 
 
-def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def make_optimizer(
+    config: ml_collections.ConfigDict, final_share: float = 0.01
+) -> optax.GradientTransformation:
     """AdamW under a warm-up and cosine schedule, gradients clipped; no decay on vectors.
 
     With a `muon_learning_rate`, matrices are left to Muon (Jordan, 2024; its steps scaled to the
-    size of AdamW's as by Liu et al., arXiv 2502.16982) and AdamW keeps the rest.
+    size of AdamW's as by Liu et al., arXiv 2502.16982) and AdamW keeps the rest. Learning rates end
+    at `final_share` of their peaks.
     """
     options = config.optimizer
 
     def schedule(rate):
         return optax.warmup_cosine_decay_schedule(
-            0.0, rate, options.warmup_steps, config.steps, 0.01 * rate
+            0.0, rate, options.warmup_steps, config.steps, final_share * rate
         )
 
     def decayed(params):
