@@ -23,7 +23,7 @@ from bridgeact_jax.sim.demos import write_demos
 from bridgeact_jax.studies.records import Value
 from bridgeact_jax.training.checkpoint import describe
 from bridgeact_jax.training.config import shipped_config
-from bridgeact_jax.training.loop import train
+from bridgeact_jax.training.expert import train
 from bridgeact_jax.workers import map_in_processes
 
 TASKS = ("lift", "pick_and_place", "open_drawer", "put_in_drawer")  # demonstrated and evaluated
