@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from bridgeact_jax.evaluation import closed_loop
-from bridgeact_jax.geometry.guidance import Waypoints, is_open
-from bridgeact_jax.sim.environment import CLOSE_BELOW, CLOUD_POINTS, OPEN_ABOVE, Observation
+from bridgeact_jax.evaluation.gripper import follow, settled
+from bridgeact_jax.geometry.guidance import Waypoints
+from bridgeact_jax.sim.environment import CLOUD_POINTS, Observation
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
 from bridgeact_jax.training.checkpoint import load_expert
 
@@ -86,7 +87,7 @@ class ExpertPolicy:
         width = np.array([o.gripper_width for o in observations], np.float32)
         self._state = closed_loop.start(batched, width)
         self._keys, self._use_cloud = keys, use_cloud
-        self._command = np.array(batched.gripper[:, 0], np.float32)
+        self._gripper = settled(batched.gripper[:, 0])
         self._row = np.zeros(len(plans), int)
         self._flipped = np.zeros(len(plans), bool)
         self._renewed = np.zeros(len(plans), bool)
@@ -96,7 +97,7 @@ class ExpertPolicy:
     def replace(self, arm: int, plan: Waypoints) -> None:
         """A new plan for arm number `arm`, issued now: the next targets are of a new chunk."""
         self._state = closed_loop.replace(self._state, arm, plan)
-        self._command[arm], self._renewed[arm] = plan.gripper[0], True
+        self._gripper.command[arm], self._renewed[arm] = plan.gripper[0], True
 
     def targets(self, observations: list[Observation], cloud_of: Callable) -> Targets:
         """Targets (B, 3), (B, 4), (B,) for the next 0.1 s; `cloud_of(i)` casts arm i's cloud."""
@@ -105,19 +106,20 @@ class ExpertPolicy:
                 np.array([getattr(o, name) for o in observations], np.float32)
                 for name in ("position", "rotation", "gripper_width")
             )
-            self._state = closed_loop.track(self._state, position, rotation, self._command, width)
+            self._state = closed_loop.track(
+                self._state, position, rotation, self._gripper.command, width
+            )
         fresh = (self._step % EXECUTE == 0) | self._flipped | self._renewed
         self._renewed[:] = False
         if fresh.any():
             self._sample(fresh, cloud_of)
         row = np.arange(len(observations)), self._row
         position, rotation, wanted = (column[row] for column in self._chunk)
-        opened = is_open(self._command)
-        self._flipped = np.where(opened, wanted < CLOSE_BELOW, wanted > OPEN_ABOVE)
-        self._command = np.where(self._flipped, 1 - self._command, self._command)
+        before, self._gripper = self._gripper, follow(self._gripper, wanted)
+        self._flipped = self._gripper.command != before.command
         self._row = np.minimum(self._row + 1, self._chunk[0].shape[1] - 1)
         self._step += 1
-        return position, rotation, self._command.astype(np.float32)
+        return position, rotation, self._gripper.command
 
     def _sample(self, fresh: np.ndarray, cloud_of: Callable) -> None:
         cloud = [cloud_of(i) if self._use_cloud and fresh[i] else None for i in range(len(fresh))]
