@@ -41,6 +41,12 @@ COMMANDS = {
     "demos": Command("bridgeact_jax.sim.demos", "scripted MuJoCo demonstrations as RLDS"),
     "pretrain": Command("bridgeact_jax.training.pretrain", "stage 1: trajectories only"),
     "finetune": Command("bridgeact_jax.training.finetune", "stage 2: with local point clouds"),
+    "train-vla": Command(
+        "bridgeact_jax.vla.train", "ChatVLA-2: a stage of the model that reasons and acts on it"
+    ),
+    "vla-data": Command(
+        "bridgeact_jax.vla.data", "pictures with questions, or demonstrations with thoughts"
+    ),
     "aot": Command(
         "bridgeact_jax.training.aot", "compile the training step for a TPU slice that is not there"
     ),
@@ -62,6 +68,9 @@ COMMANDS = {
     ),
     "play": Command(
         "bridgeact_jax.serving.play", "a recorded RGB-D stream sent to a server as a robot would"
+    ),
+    "experiment": Command(
+        "bridgeact_jax.studies.experiment", "one of the papers' studies: table, plot, text", "NAME"
     ),
     "compare": Command(
         "bridgeact_jax.evaluation.compare", "two evaluations, episode by episode", "A B"

@@ -18,7 +18,7 @@ from bridgeact_jax.datasets.convert import convert_dataset
 from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.files import write_text
 from bridgeact_jax.sim.demos import write_demos
-from bridgeact_jax.training.loop import train
+from bridgeact_jax.training.expert import train
 
 MARKER = "pipeline.json"
 

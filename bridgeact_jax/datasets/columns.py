@@ -39,7 +39,7 @@ class ColumnFiles:
     """The .npy files of the columns `names` in `folder`, which grow by rows."""
 
     def __init__(self, folder: pathlib.Path, names: Iterable[str]):
-        self._files = {name: _ColumnFile(folder / f"{name}.npy", COLUMNS[name]) for name in names}
+        self._files = {name: ColumnFile(folder / f"{name}.npy", COLUMNS[name]) for name in names}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -57,7 +57,7 @@ class ColumnFiles:
             file.file.close()
 
 
-class _ColumnFile:
+class ColumnFile:
     """A .npy file whose header is written last, in the room kept for it."""
 
     def __init__(self, path: pathlib.Path, layout: Layout):

@@ -30,6 +30,7 @@ class Condition:
     the way is watched, and planned anew from where the arm had to stop.
     `shuffled_guidance` gives each episode another episode's plan; `empty_cloud` shows no points.
     `aid` takes the fault from the plan, or from plan and clouds, to find out whose a failure was.
+    `sample_steps` and `temperature` are the expert's sampler's; None is what the policy does.
     """
 
     policy: str
@@ -48,6 +49,8 @@ class Condition:
     ablation: str = "none"
     seed: int = 0
     aid: str = "none"
+    sample_steps: int | None = None
+    temperature: float | None = None
 
     @property
     def axes(self) -> dict[str, Value]:
@@ -66,6 +69,12 @@ class Condition:
         if self.guard:
             found |= {"guard": True, "asks": self.asks}
         return {**found, "replan": True} if self.replan else found
+
+    @property
+    def sampler(self) -> dict[str, Value]:
+        """The sampler's settings that are not the policy's own."""
+        found = {"sample_steps": self.sample_steps, "temperature": self.temperature}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def sees_clouds(self) -> bool:

@@ -31,7 +31,7 @@ from bridgeact_jax.evaluation.statistics import HORIZONS, summarise
 from bridgeact_jax.evaluation.viewing import view
 from bridgeact_jax.files import write_text
 from bridgeact_jax.progress import Progress
-from bridgeact_jax.sim.tasks import TASKS
+from bridgeact_jax.sim.tasks import TASKS, WORLDS
 from bridgeact_jax.workers import map_in_processes
 
 Run = Callable[[list[Job]], Iterable[Outcome]]
@@ -45,7 +45,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_enum("policy", "expert", POLICIES, "who acts")
     flags.DEFINE_string(
-        "suite", "all", f"{', '.join(HORIZONS)}, all, a task's name, or several with commas"
+        "suite", "all",
+        f"{', '.join(HORIZONS)}, all, a task's name, or several with commas; also, apart from all, "
+        f"the worlds that are read: {', '.join(WORLDS)}",
     )
     flags.DEFINE_integer("episodes", 50, "of each task", lower_bound=1)
     axes.define_flags()
@@ -107,11 +109,12 @@ def suite_tasks(suite: str) -> list[str]:
     chosen = set()
     for word in suite.split(","):
         found = {n for n, task in TASKS.items() if word in ("all", n, task.horizon)}
+        found |= {word} & WORLDS.keys()
         if not found:
-            hint = nearest(word, [*HORIZONS, "all", *TASKS])
+            hint = nearest(word, [*HORIZONS, "all", *TASKS, *WORLDS])
             raise UsageError(f"evaluate: unknown --suite '{word}': {hint}")
         chosen |= found
-    return [name for name in TASKS if name in chosen]
+    return [name for name in TASKS | WORLDS if name in chosen]
 
 
 def default_workers() -> int:
@@ -184,7 +187,7 @@ def evaluate(
             "label": label,
             **summarise(
                 records[label],
-                horizons={name: task.horizon for name, task in TASKS.items()},
+                horizons={name: task.horizon for name, task in (TASKS | WORLDS).items()},
                 settings=_settings(condition, suite),
             ),
         }
@@ -275,6 +278,7 @@ def _settings(condition: Condition, suite: str) -> dict:
         "depth_noise": condition.errors.depth_noise,
         **condition.axes,
         **condition.planning,
+        **condition.sampler,
         "checkpoint": checkpoint and os.path.basename(checkpoint.rstrip("/")),
     }
 

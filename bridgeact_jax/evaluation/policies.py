@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from bridgeact_jax.evaluation import closed_loop
-from bridgeact_jax.geometry.guidance import Waypoints, is_open
-from bridgeact_jax.sim.environment import CLOSE_BELOW, CLOUD_POINTS, OPEN_ABOVE, Observation
+from bridgeact_jax.evaluation.gripper import follow, settled
+from bridgeact_jax.geometry.guidance import Waypoints
+from bridgeact_jax.sim.environment import CLOUD_POINTS, Observation
 from bridgeact_jax.sim.follower import guidance_of, time_guidance
 from bridgeact_jax.training.checkpoint import load_expert
 
@@ -46,7 +47,7 @@ class SplinePolicy:
 
 
 @cache
-def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool):
+def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool, **sampler: float):
     _, model, *saved = load_expert(checkpoint)
     # Where everything else of the rollouts is, which need not be where checkpoints are loaded.
     params, normalizer = jax.tree.map(jax.numpy.asarray, jax.device_get(saved))
@@ -55,6 +56,7 @@ def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool):
         model,
         use_cloud=use_cloud,
         use_guidance=use_guidance,
+        **sampler,
     )
     return jax.jit(act), params, normalizer
 
@@ -64,7 +66,8 @@ class ExpertPolicy:
 
     A new chunk is sampled every `EXECUTE` control steps and after each gripper event. A row's
     result depends on its own key, plan and cloud only. Without `use_guidance` the plan is never
-    shown, and the policy goes by cloud and arm alone.
+    shown, and the policy goes by cloud and arm alone. `sampler` is what `closed_loop.act` should
+    do otherwise than it does.
     """
 
     def __init__(
@@ -76,14 +79,15 @@ class ExpertPolicy:
         *,
         use_cloud: bool,
         use_guidance: bool = True,
+        **sampler: float,
     ):
-        compiled = _compiled(checkpoint, use_cloud, use_guidance)
+        compiled = _compiled(checkpoint, use_cloud, use_guidance, **sampler)
         self._act, self._params, self._normalizer = compiled
         batched = jax.tree.map(lambda *x: np.stack(x), *plans)
         width = np.array([o.gripper_width for o in observations], np.float32)
         self._state = closed_loop.start(batched, width)
         self._keys, self._use_cloud = keys, use_cloud
-        self._command = np.array(batched.gripper[:, 0], np.float32)
+        self._gripper = settled(batched.gripper[:, 0])
         self._row = np.zeros(len(plans), int)
         self._flipped = np.zeros(len(plans), bool)
         self._renewed = np.zeros(len(plans), bool)
@@ -93,7 +97,7 @@ class ExpertPolicy:
     def replace(self, arm: int, plan: Waypoints) -> None:
         """A new plan for arm number `arm`, issued now: the next targets are of a new chunk."""
         self._state = closed_loop.replace(self._state, arm, plan)
-        self._command[arm], self._renewed[arm] = plan.gripper[0], True
+        self._gripper.command[arm], self._renewed[arm] = plan.gripper[0], True
 
     def targets(self, observations: list[Observation], cloud_of: Callable) -> Targets:
         """Targets (B, 3), (B, 4), (B,) for the next 0.1 s; `cloud_of(i)` casts arm i's cloud."""
@@ -102,19 +106,20 @@ class ExpertPolicy:
                 np.array([getattr(o, name) for o in observations], np.float32)
                 for name in ("position", "rotation", "gripper_width")
             )
-            self._state = closed_loop.track(self._state, position, rotation, self._command, width)
+            self._state = closed_loop.track(
+                self._state, position, rotation, self._gripper.command, width
+            )
         fresh = (self._step % EXECUTE == 0) | self._flipped | self._renewed
         self._renewed[:] = False
         if fresh.any():
             self._sample(fresh, cloud_of)
         row = np.arange(len(observations)), self._row
         position, rotation, wanted = (column[row] for column in self._chunk)
-        opened = is_open(self._command)
-        self._flipped = np.where(opened, wanted < CLOSE_BELOW, wanted > OPEN_ABOVE)
-        self._command = np.where(self._flipped, 1 - self._command, self._command)
+        before, self._gripper = self._gripper, follow(self._gripper, wanted)
+        self._flipped = self._gripper.command != before.command
         self._row = np.minimum(self._row + 1, self._chunk[0].shape[1] - 1)
         self._step += 1
-        return position, rotation, self._command.astype(np.float32)
+        return position, rotation, self._gripper.command
 
     def _sample(self, fresh: np.ndarray, cloud_of: Callable) -> None:
         cloud = [cloud_of(i) if self._use_cloud and fresh[i] else None for i in range(len(fresh))]

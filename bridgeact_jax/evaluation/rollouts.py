@@ -223,4 +223,5 @@ def _policy(
         jax.numpy.stack(keys),
         use_cloud=condition.sees_clouds,
         use_guidance=condition.policy != "cloud_only",
+        **condition.sampler,
     )

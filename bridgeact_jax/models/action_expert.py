@@ -34,12 +34,6 @@ class ExpertConfig:
     dtype: str = "float32"
 
 
-def _sinusoidal(step: jax.Array, dim: int, train_steps: int) -> jax.Array:
-    frequency = jnp.exp(jnp.linspace(0.0, jnp.log(float(train_steps)), dim // 2))
-    phase = step.astype(jnp.float32)[:, None] / train_steps * frequency
-    return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
-
-
 class Glance(nn.Module):
     """A look at the points around a place, and by how much the place should be moved."""
 
@@ -128,7 +122,7 @@ class ActionExpert(nn.Module):
 
     def denoise(self, condition: jax.Array, noisy: jax.Array, step: jax.Array) -> jax.Array:
         """Clean normalised chunk (B, H, 10) from a noisy one at diffusion step (B,)."""
-        embedded = _sinusoidal(step, self.config.condition, self.config.train_steps)
+        embedded = diffusion.embed_step(step, self.config.condition, self.config.train_steps)
         return self.unet(noisy, condition + self.time(embedded))
 
     def __call__(

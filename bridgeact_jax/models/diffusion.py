@@ -19,6 +19,13 @@ def signal_levels(steps: int) -> np.ndarray:
     return np.cumprod(1 - beta).astype(np.float32)
 
 
+def embed_step(step: jax.Array, dim: int, train_steps: int) -> jax.Array:
+    """(B, dim) sines and cosines, float32, of diffusion steps (B,) out of `train_steps`."""
+    frequency = jnp.exp(jnp.linspace(0.0, jnp.log(float(train_steps)), dim // 2))
+    phase = step.astype(jnp.float32)[:, None] / train_steps * frequency
+    return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
+
+
 def add_noise(
     clean: jax.Array, noise: jax.Array, step: jax.Array, train_steps: int
 ) -> jax.Array:

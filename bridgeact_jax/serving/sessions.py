@@ -13,11 +13,12 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from bridgeact_jax.datasets.depth_clouds import RADIUS, bounded, points_of
 from bridgeact_jax.errors import UserError
+from bridgeact_jax.evaluation.gripper import Gripper, follow, settled
 from bridgeact_jax.geometry.guidance import Waypoints, is_open
 from bridgeact_jax.serving.engine import Engine, Inputs
 from bridgeact_jax.serving.limiter import PERIOD, Limits, Start, hold, limit
 from bridgeact_jax.serving.observations import Poses, Request
-from bridgeact_jax.sim.environment import CLOSE_BELOW, CLOUD_POINTS, OPEN_ABOVE
+from bridgeact_jax.sim.environment import CLOUD_POINTS
 
 PUSHED = 0.05  # metres from where it is held, beyond which an arm is held where it is now
 
@@ -61,7 +62,7 @@ class Session:
         self._plan: Poses | None = None
         self._state = None
         self._chunk: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._command: float | None = None
+        self._gripper: Gripper | None = None
         self._time: float | None = None
         self._counted: float | None = None
         self._last: tuple[float | None, np.ndarray] | None = None
@@ -121,11 +122,11 @@ class Session:
         self._due |= not heard
         if self._state is not None:
             self._track(request, steps, heard)
-        if self._command is None:
+        if self._gripper is None:
             width = request.gripper_width
-            self._command = float(np.isnan(width) or is_open(width))
+            self._gripper = settled(np.isnan(width) or is_open(width))
         if request.gripper is not None:
-            self._command = float(is_open(request.gripper))
+            self._told(request.gripper)
         if request.plan is not None and not request.plan.same_as(self._plan):
             self._follow(request.plan, request)
 
@@ -142,7 +143,7 @@ class Session:
         """The rows that are left of the chunk, or standing still without a plan; limited."""
         start = Start(
             request.position.astype(float), request.rotation.astype(float), self._velocity,
-            self._command,
+            float(self._gripper.command),
         )  # fmt: skip
         if not self.planned:
             held = self._held
@@ -152,10 +153,10 @@ class Session:
         rows = np.arange(self._row, self._row + self._engine.horizon)
         rows = np.minimum(rows, self._engine.horizon - 1)
         position, rotation, wanted = (column[rows] for column in self._chunk)
-        gripper, command = [], self._command
+        gripper, standing = [], self._gripper
         for value in wanted:
-            command = _switched(command, value)
-            gripper.append(command)
+            standing = follow(standing, value)
+            gripper.append(standing.command)
         actions = np.column_stack([position, rotation, gripper]).astype(np.float32)
         guidance, cloud, self._cloud = self._state.guidance, self._cloud, None
         return Step(
@@ -199,7 +200,7 @@ class Session:
         waypoints = Waypoints(
             np.concatenate([request.position[None], plan.position]),
             np.concatenate([request.rotation[None], plan.rotation]),
-            np.concatenate([np.float32([self._command]), plan.gripper]),
+            np.concatenate([self._gripper.command[None], plan.gripper]),
             np.int32(1 + len(plan.position)),
         )
         if self._state is None:
@@ -213,24 +214,30 @@ class Session:
         past = self._state.proprioception
         was = np.asarray(past.position)[0, -1], np.asarray(past.rotation)[0, -1]
         for step in range(1, steps + 1):
-            before = self._command
-            if heard:
-                self._execute_row()
+            before = self._gripper.command
+            self._execute_row(heard)
             if step == steps and request.gripper is not None:
-                self._command = float(is_open(request.gripper))
+                self._told(request.gripper)
             pose = _between(was, (request.position, request.rotation), step / steps)
             self._state = self._engine.track(
-                self._state, *pose, self._command, request.gripper_width
+                self._state, *pose, self._gripper.command, request.gripper_width
             )
             self._step += 1
-            self._due |= self._command != before or self._step % self._execute == 0
+            self._due |= bool(self._gripper.command != before) or self._step % self._execute == 0
 
-    def _execute_row(self) -> None:
-        """Take the row of the last answer that was due as executed."""
-        if self.planned and self._chunk is not None:
+    def _execute_row(self, heard: bool) -> None:
+        """Take the row of the last answer that was due as executed, if it was heard."""
+        wanted = self._gripper.command
+        if heard and self.planned and self._chunk is not None:
             wanted = self._chunk[2][min(self._row, self._engine.horizon - 1)]
-            self._command = _switched(self._command, wanted)
             self._row += 1
+        self._gripper = follow(self._gripper, wanted)
+
+    def _told(self, gripper: float) -> None:
+        """The command that the client has sent to its gripper, which may be another."""
+        command = np.float32(is_open(gripper))
+        if command != self._gripper.command:
+            self._gripper = Gripper(command, np.zeros_like(self._gripper.stood))
 
     def _look(self, request: Request) -> np.ndarray:
         """(CLOUD_POINTS, 3) float32; what is missing is infinitely far away."""
@@ -249,13 +256,6 @@ class Session:
             points = points[rng.choice(len(points), CLOUD_POINTS, replace=False)]
         cloud[: len(points)] = points
         return cloud
-
-
-def _switched(command: float, wanted: float) -> float:
-    """The gripper command after a row that wants `wanted`: it changes beyond the hysteresis."""
-    if is_open(command):
-        return 0.0 if wanted < CLOSE_BELOW else command
-    return 1.0 if wanted > OPEN_ABOVE else command
 
 
 def _between(

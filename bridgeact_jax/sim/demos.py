@@ -199,23 +199,37 @@ def record(
       pictures: each observation also holds `PICTURES`.
       clouds: each observation holds its cloud, which is half of the work.
     """
+    steps = [
+        _step(env, observation, command, pictures, clouds)
+        for observation, command in demonstrate(env, seed, episode)
+    ]
+    if not env.success:
+        return None
+    steps[0]["is_first"] = True
+    steps[-1] |= {"is_last": True, "is_terminal": True, "reward": 1.0, "discount": 0.0}
+    metadata = {"task": env.task.name, "seed": seed, "episode": episode, "success": True}
+    return {"steps": steps, "episode_metadata": metadata}
+
+
+def demonstrate(
+    env: Environment, seed: int, episode: int
+) -> Iterator[tuple[Observation, np.ndarray]]:
+    """A demonstration of the environment's task, step by step, whether it succeeds or not.
+
+    Yields:
+      what is measured and the command (8,) for it, which is sent afterwards: position m, rotation
+      wxyz, gripper; in the end what is measured then, with the last command again.
+    """
     observation = env.reset(seed, episode, stream=STREAM)
     rng = episode_rng("variation", env.task.name, seed, episode)
     plan = env.waypoints_of(vary(observation.position, env.plan(), rng))
     targets = time_guidance(guidance_of(plan, MAX_WAYPOINTS), speed=rng.uniform(*SPEED))
     targets = [np.concatenate([x, np.repeat(x[-1:], FINAL_HOLD, axis=0)]) for x in targets]
-    steps = []
     for position, rotation, gripper in zip(*targets, strict=True):
         command = np.concatenate([position, rotation, [gripper]])
-        steps.append(_step(env, observation, command, pictures, clouds))
+        yield observation, command
         observation = env.step(position, rotation, gripper)
-    if not env.success:
-        return None
-    steps.append(_step(env, observation, command, pictures, clouds))
-    steps[0]["is_first"] = True
-    steps[-1] |= {"is_last": True, "is_terminal": True, "reward": 1.0, "discount": 0.0}
-    metadata = {"task": env.task.name, "seed": seed, "episode": episode, "success": True}
-    return {"steps": steps, "episode_metadata": metadata}
+    yield observation, command
 
 
 def vary(start: np.ndarray, plan: list[Step], rng: np.random.Generator) -> list[Step]:

@@ -25,6 +25,16 @@ class Disturbance:
         "standard deviation of the cloud's points along their camera's ray, m",
         (0.0, 0.002, 0.005, 0.01, 0.02), sensing=True,
     )
+    stereo_noise: float = _axis(
+        "standard deviation, at one metre, of depth that stereo measures; it grows with the square "
+        "of the depth and is shared by neighbouring points, m",
+        (0.0, 0.005, 0.01, 0.02, 0.05), sensing=True,
+    )
+    monocular_error: float = _axis(
+        "relative error of depth as of a network that sees one picture: a factor for each camera "
+        "that lasts an episode and varies slowly over the picture, root mean square",
+        (0.0, 0.01, 0.02, 0.05, 0.1), sensing=True,
+    )
     holes: float = _axis(
         "share of each camera's points that is lost, in patches of the picture",
         (0.0, 0.2, 0.4, 0.6, 0.8), sensing=True,
@@ -67,7 +77,8 @@ class Disturbance:
 
 
 _MAXIMUM = {
-    "sensor_noise": 0.1, "holes": 0.95, "quantisation": 0.1, "points": 2048, "camera_turn": 0.8,
-    "camera_shift": 0.3, "target_speed": 0.1, "obstacle": 1, "distractors": 4, "latency": 10,
+    "sensor_noise": 0.1, "stereo_noise": 0.1, "monocular_error": 0.3, "holes": 0.95,
+    "quantisation": 0.1, "points": 2048, "camera_turn": 0.8, "camera_shift": 0.3,
+    "target_speed": 0.1, "obstacle": 1, "distractors": 4, "latency": 10,
 }
 CALM = Disturbance()

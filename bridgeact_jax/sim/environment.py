@@ -189,11 +189,13 @@ class Environment:
 
         A function of the episode, the step and the physics only.
         """
-        sensor = self._rng("sensor", self.steps)
+        sensor, lasting = self._rng("sensor", self.steps), self._rng("sensor, lasting")
         return cameras.cloud(
             self.model, self.data, self.cameras, self._is_object, self._table,
             self._rng("cloud", self.steps), CLOUD_POINTS, distinct=self.disturbance.points,
-            measure=lambda points, pose: measured(points, pose, self.disturbance, sensor),
+            measure=lambda points, pose: measured(
+                points, pose, self.disturbance, sensor, lasting
+            ),
         )
 
     def plan(self) -> list[Step]:
@@ -222,6 +224,12 @@ class Environment:
 
         return rendering.picture(self.scene, self.world, width, height)
 
+    def front(self) -> np.ndarray:
+        """What the camera in front of the table sees, uint8; see `front_camera`, `render`."""
+        from bridgeact_jax.sim import rendering
+
+        return rendering.front(self.scene, self.world)
+
     def rgbd(self, size: int = 240) -> tuple[np.ndarray, np.ndarray]:
         """Colour and depth pictures of `cameras` as they measure them; see `rendering.rgbd`."""
         return self._rgbd(self.cameras, size)
@@ -239,8 +247,11 @@ class Environment:
         from bridgeact_jax.sim import rendering
 
         rgb, depths = rendering.rgbd(self.scene, self.world, poses, size)
-        rng, matrix = self._rng("depth", self.steps), rendering.intrinsics(size)
-        return rgb, np.stack([measured_depth(x, matrix, self.disturbance, rng) for x in depths])
+        matrix, lasting = rendering.intrinsics(size), self._rng("sensor, lasting")
+        rng = self._rng("depth", self.steps)
+        return rgb, np.stack(
+            [measured_depth(x, matrix, self.disturbance, rng, lasting) for x in depths]
+        )
 
     def _rng(self, name: str, *numbers: int) -> np.random.Generator:
         """The episode's generator for what is called `name`."""

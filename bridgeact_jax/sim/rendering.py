@@ -12,11 +12,12 @@ import numpy as np
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.geometry.cameras import Camera
 from bridgeact_jax.geometry.poses import Pose as QuaternionPose
-from bridgeact_jax.sim import scene
+from bridgeact_jax.sim import front_camera, scene
 from bridgeact_jax.sim.arms import COLLISION_GROUP
 from bridgeact_jax.sim.cameras import FIELD_OF_VIEW, Pose
 from bridgeact_jax.sim.world import World, robot_geoms
 
+FINER = 3  # times finer than they become are small pictures rendered
 MAX_DEPTH = 10.0  # metres; what is farther has depth 0
 _HELP = (
     "rendered pictures need a graphics library: on a server `apt install libegl1 libgl1`, "
@@ -37,9 +38,14 @@ class Stage:
         self.option = mujoco.MjvOption()
         self.option.geomgroup[COLLISION_GROUP] = 0
         self.option.sitegroup[:] = 0
+        self._pictures: dict[str, np.ndarray] = {}
 
-    def follow(self, world: World) -> None:
-        """Take over a world's state, and the sizes, places and colours of its things."""
+    def follow(self, world: World) -> list[int]:
+        """Take over a world's state, and the sizes, places, colours and pictures of its things.
+
+        Returns:
+          ids of the textures that have changed, which a renderer still has to take over.
+        """
         shown, data = self.data, world.data
         _dress(self.model, world.model)
         shown.qpos[:], shown.mocap_pos[:], shown.mocap_quat[:] = (
@@ -47,6 +53,14 @@ class Stage:
         )
         mujoco.mj_kinematics(self.model, shown)
         mujoco.mj_camlight(self.model, shown)
+        changed = []
+        for name, picture in world.pictures.items():
+            if self._pictures.get(name) is not picture:
+                texture = self.model.texture(name)
+                texture.data[:] = picture
+                self._pictures[name] = picture
+                changed.append(texture.id)
+        return changed
 
 
 def overview() -> mujoco.MjvCamera:
@@ -63,10 +77,20 @@ def picture(key: tuple, world: World, width: int, height: int) -> np.ndarray:
     Args:
       key: of its scene; see `Stage`.
     """
-    stage, renderer = _renderer(key, width, height)
-    stage.follow(world)
+    stage, renderer = _following(world, key, width, height)
     renderer.update_scene(stage.data, overview(), stage.option)
     return renderer.render()
+
+
+def front(key: tuple, world: World) -> np.ndarray:
+    """(*front_camera.SIZE, 3) uint8: what the camera in front of the table sees."""
+    height, width = front_camera.SIZE
+    field_of_view = np.degrees(front_camera.FIELD_OF_VIEW)
+    stage, renderer = _following(world, key, FINER * width, FINER * height, field_of_view)
+    pose = front_camera.POSITION, front_camera.ROTATION
+    renderer.update_scene(stage.data, _free_camera(pose), stage.option)
+    fine = renderer.render().reshape(height, FINER, width, FINER, 3)
+    return np.round(fine.mean(axis=(1, 3))).astype(np.uint8)
 
 
 def rgbd(
@@ -77,8 +101,7 @@ def rgbd(
     Depth is in metres along the optical axis, 0 where there is nothing within `MAX_DEPTH`. The
     field of view is that of `cameras`, so that `intrinsics` unprojects it.
     """
-    stage, renderer = _renderer(key, size, size, np.degrees(FIELD_OF_VIEW))
-    stage.follow(world)
+    stage, renderer = _following(world, key, size, size, np.degrees(FIELD_OF_VIEW))
     colours, depths = [], []
     for pose in poses:
         renderer.update_scene(stage.data, _free_camera(pose), stage.option)
@@ -92,8 +115,7 @@ def rgbd(
 
 def robot_pixels(key: tuple, world: World, pose: Pose, size: int) -> np.ndarray:
     """(size, size) bool: where a camera at `pose` sees the robot, in the pictures of `rgbd`."""
-    stage, renderer = _renderer(key, size, size, np.degrees(FIELD_OF_VIEW))
-    stage.follow(world)
+    stage, renderer = _following(world, key, size, size, np.degrees(FIELD_OF_VIEW))
     renderer.update_scene(stage.data, _free_camera(pose), stage.option)
     renderer.enable_segmentation_rendering()
     number, kind = np.moveaxis(renderer.render(), -1, 0)
@@ -117,6 +139,15 @@ def camera(pose: Pose, size: int) -> Camera:
     mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation).reshape(-1))
     focal, centre = matrix[0, 0], matrix[0, 2] - 0.5
     return Camera(QuaternionPose(np.array(position), quaternion), focal, focal, centre, centre)
+
+
+def _following(world: World, key: tuple, width: int, height: int, *field_of_view: float):
+    """`_renderer` of a scene with the world in it."""
+    stage, renderer = _renderer(key, width, height, *field_of_view)
+    for texture in stage.follow(world):
+        renderer._gl_context.make_current()
+        mujoco.mjr_uploadTexture(stage.model, renderer._mjr_context, texture)
+    return stage, renderer
 
 
 @functools.lru_cache(maxsize=4)
@@ -155,6 +186,7 @@ def _dress(shown: mujoco.MjModel, model: mujoco.MjModel) -> None:
         geom = shown.geom(source.name)
         if shown.geom_group[geom.id] == COLLISION_GROUP:
             continue
-        geom.size[:], geom.pos[:], geom.rgba[:] = source.size, source.pos, source.rgba
+        geom.type[:], geom.size[:] = source.type, source.size
+        geom.pos[:], geom.rgba[:] = source.pos, source.rgba
         shown.geom_rbound[geom.id] = model.geom_rbound[number]
     shown.body_pos[:], shown.body_quat[:] = model.body_pos, model.body_quat

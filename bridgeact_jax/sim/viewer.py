@@ -41,7 +41,9 @@ def watch(env: Environment) -> Iterator[Callable[[], bool]]:
         nonlocal shown
         if window.is_running():
             with window.lock():
-                stage.follow(env.world)
+                changed = stage.follow(env.world)
+            for texture in changed:
+                window.update_texture(texture)
             window.sync()
         time.sleep(max(0.0, shown + CONTROL_PERIOD - time.monotonic()))
         shown = time.monotonic()

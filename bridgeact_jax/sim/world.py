@@ -28,6 +28,7 @@ class World:
         self.model, self.data = model, data
         self.gripper_open = True  # as commanded
         self.masses_changed = False
+        self.pictures: dict[str, np.ndarray] = {}  # by texture, what is written on things
         self._tcp = model.site(TCP_SITE).id
         finger = model.joint(LEFT_FINGER)
         self._finger, self._travel = finger.qposadr[0], finger.range[1]
@@ -159,6 +160,14 @@ class World:
     def paint(self, geom: str, rgba: tuple[float, ...]) -> None:
         """Give a geom a colour."""
         self.model.geom_rgba[self._geom(geom)] = rgba
+
+    def draw(self, texture: str, picture: np.ndarray) -> None:
+        """Put a picture (h, w, 3) uint8 of the texture's size on what carries it, for pictures."""
+        self.pictures[texture] = picture
+
+    def reshape(self, geom: str, kind: mujoco.mjtGeom) -> None:
+        """Turn a box into a cylinder or back; `resize` has to follow."""
+        self.model.geom_type[self._geom(geom)] = kind
 
     def resize(self, geom: str, size: np.ndarray, position: np.ndarray | None = None) -> None:
         """Give a box or cylinder another size and perhaps another place in its body.

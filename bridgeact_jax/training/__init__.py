@@ -1,1 +1,1 @@
-"""Training of the action expert: one loop for both stages."""
+"""Training: one loop, and what the action expert brings to it."""

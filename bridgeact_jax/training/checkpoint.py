@@ -218,10 +218,21 @@ def load_expert(
     config, _ = checkpoints.config()
     exported.check_model(config, checkpoint)
     model = expert_config(config)
+    params, normalizer = restore_averages(checkpoints, param_shapes(model), checkpoint)
+    return config, model, params, normalizer
+
+
+def restore_averages(
+    checkpoints: Checkpoints, shapes: dict, checkpoint: epath.PathLike
+) -> tuple[dict, Normalizer]:
+    """EMA parameters of these shapes and the normalizer, on this host; closes the checkpoints.
+
+    Raises UserError if what is in `checkpoint` is damaged or of another version.
+    """
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = {"ema": param_shapes(model), "normalizer": jax.eval_shape(identity)}
     abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+        {"ema": shapes, "normalizer": jax.eval_shape(identity)},
     )
     saved = checkpoints.restore_parts(abstract)
     checkpoints.close()
@@ -231,4 +242,4 @@ def load_expert(
                 f"{checkpoint}: written by another version of bridgeact_jax: it lacks "
                 f"'{jax.tree_util.keystr(path, simple=True, separator='/')}'"
             )
-    return config, model, saved["ema"], saved["normalizer"]
+    return saved["ema"], saved["normalizer"]

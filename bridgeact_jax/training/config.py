@@ -98,7 +98,31 @@ def expert_config(config: ml_collections.ConfigDict) -> ExpertConfig:
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raise UsageError for the first value that training cannot work with."""
     model, levels = config.model, len(config.model.widths)
-    rules = {
+    check_values(
+        config,
+        {
+            "data.history": (config.data.history > 0, "positive"),
+            "data.waypoints": (config.data.waypoints > AHEAD, f"more than {AHEAD}"),
+            "model.horizon": (
+                model.horizon > 0 and model.horizon % 2 ** (levels - 1) == 0,
+                f"divisible by {2 ** (levels - 1)}, for {levels} widths",
+            ),
+            "model.points": (
+                0 < model.points <= CLOUD_SHAPE[0],
+                f"1 to {CLOUD_SHAPE[0]}, what a stored cloud has",
+            ),
+        },
+    )
+
+
+def check_values(
+    config: ml_collections.ConfigDict, rules: dict[str, tuple[bool, str]]
+) -> None:
+    """Raise UsageError for the first value that the loop, or one of a model's `rules`, refuses.
+
+    rules: by the value's name, whether it holds and what would be right.
+    """
+    loop = {
         "steps": (config.steps > config.optimizer.warmup_steps, "> optimizer.warmup_steps"),
         "batch_size": (config.batch_size > 0, "positive"),
         "accumulate": (
@@ -122,18 +146,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         "seed": (config.seed >= 0, "0 or more"),
         "validation.share": (0 <= config.validation.share < 1, "0 or more and less than 1"),
         "validation.windows": (config.validation.windows > 0, "positive"),
-        "data.history": (config.data.history > 0, "positive"),
-        "data.waypoints": (config.data.waypoints > AHEAD, f"more than {AHEAD}"),
-        "model.horizon": (
-            model.horizon > 0 and model.horizon % 2 ** (levels - 1) == 0,
-            f"divisible by {2 ** (levels - 1)}, for {levels} widths",
-        ),
-        "model.points": (
-            0 < model.points <= CLOUD_SHAPE[0], f"1 to {CLOUD_SHAPE[0]}, what a stored cloud has"
-        ),
-        "model.dtype": (model.dtype in ("float32", "bfloat16"), "float32 or bfloat16"),
-    }  # fmt: skip
-    for name, (holds, right) in rules.items():
+        "model.dtype": (config.model.dtype in ("float32", "bfloat16"), "float32 or bfloat16"),
+    }
+    for name, (holds, right) in (loop | rules).items():
         if not holds:
             value = functools.reduce(getattr, name.split("."), config)
             raise UsageError(f"config.{name} = {value} must be {right}")

@@ -1,75 +1,44 @@
-"""The training loop: one for both stages."""
+"""The training loop: one for all models and stages."""
 
 import contextlib
 import math
 import time
 
 import jax
-import ml_collections
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.progress import Progress
-from bridgeact_jax.training.config import check_config, expert_config
-from bridgeact_jax.training.data import open_data
-from bridgeact_jax.training.mesh import (
-    batch_sharding,
-    check_batch,
-    make_mesh,
-    replicated,
-    to_devices,
-)
+from bridgeact_jax.training.learner import Learner, Sampler
+from bridgeact_jax.training.mesh import batch_sharding, replicated, to_devices
 from bridgeact_jax.training.metrics import MetricsWriter, Profiler, Stopwatch
 from bridgeact_jax.training.nonfinite import NotFinite
 from bridgeact_jax.training.preemption import Notice, Stopped
 from bridgeact_jax.training.start import open_for_writing, restore_or_initialise
 from bridgeact_jax.training.state import TrainState
-from bridgeact_jax.training.step import make_train_step
-from bridgeact_jax.training.validation import Validation, held_out
 
 
-def train(
-    config: ml_collections.ConfigDict,
-    *,
-    workdir: epath.PathLike,
-    store: epath.PathLike | None = None,
-    mixture: epath.PathLike | None = None,
-    stores: epath.PathLike | None = None,
-    init: epath.PathLike | None = None,
-) -> dict[str, float]:
+def run(learner: Learner, workdir: epath.PathLike) -> dict[str, float]:
     """Train until `config.steps`, from the latest checkpoint in `workdir` if there is one.
 
     Args:
       workdir: where checkpoints and metrics go; gs:// works.
-      store: a converted trajectory store, local to this host; or instead
-      mixture: a mixture's name or file, and stores: the folder of its stores.
-      init: workdir of the run whose EMA parameters and normalizer to start from.
 
     Returns:
       The last figures logged; empty if the run had ended before.
     """
-    # ---- data
+    # ---- state
+    config, sampler, shardings = learner.config, learner.sampler, learner.shardings
     watch = Stopwatch(config.batch_size, jax.device_count())
-    config = ml_collections.FrozenConfigDict(config)
-    check_config(config)
-    model = expert_config(config)
     workdir = epath.Path(workdir)
     first_process = jax.process_index() == 0
-    data = open_data(config, model, store=store, mixture=mixture, stores=stores)
-    source = {**data.source, "init": None if init is None else str(init)}
-    kept = held_out(data.sampler, config.validation.share, config.seed)
-    sampler = data.sampler.only(~kept)
-    if first_process and source["mixture"]:
-        print(data.shares(), flush=True)
     if first_process:
-        print(f"{kept.sum():,} of {len(kept):,} episodes held out for validation", flush=True)
-
-    # ---- state
-    mesh = make_mesh(config.fsdp)
-    check_batch(config, mesh)
-    state, shardings = restore_or_initialise(config, model, sampler, mesh, workdir, source, init)
+        print(*learner.notes, sep="\n", flush=True)
+    source = learner.source
+    state = restore_or_initialise(
+        config, workdir, source, learner.shapes, shardings, learner.first
+    )
     first = int(state.step)
     if first == config.steps:
         return {}
@@ -77,14 +46,13 @@ def train(
         print(f"going on from step {first}", flush=True)
 
     # ---- step
-    place = batch_sharding(mesh)
+    place = batch_sharding(learner.mesh)
     step_fn = jax.jit(
-        make_train_step(model, config, mesh, data.datasets),
+        learner.step,
         in_shardings=(shardings, place),
-        out_shardings=(shardings, replicated(mesh)),
+        out_shardings=(shardings, replicated(learner.mesh)),
         donate_argnums=0,
     )
-    validate = Validation(data.sampler.only(kept), model, config, mesh) if kept.any() else None
     stream = sampler.stream(
         seed=config.seed,
         batch_size=config.batch_size,
@@ -95,7 +63,6 @@ def train(
 
     # ---- loop
     with contextlib.ExitStack() as stack:
-        label = "fine-tuning with clouds" if config.use_cloud else "pre-training"
         notice = stack.enter_context(Notice())
         checkpoints = stack.enter_context(open_for_writing(workdir, config.checkpoints_kept))
         step_fn = _compiled(step_fn, state, sampler, config.batch_size, place)
@@ -104,14 +71,14 @@ def train(
                 f"told to stop (SIGTERM) before step {first + 1}: nothing is lost; the same "
                 "command goes on from there"
             )
-        progress = stack.enter_context(Progress(config.steps - first, "steps", label))
+        progress = stack.enter_context(Progress(config.steps - first, "steps", learner.label))
         profiler = stack.enter_context(Profiler(workdir / "profile", config.profile_steps))
         metrics = None
         if first_process:
-            data.write_shares(workdir)
+            learner.begin(workdir)
             metrics = MetricsWriter(workdir, first, config)
             stack.enter_context(contextlib.closing(metrics))
-        not_finite = NotFinite(sampler, config, workdir, first)
+        not_finite = NotFinite(sampler, config, workdir, first, learner.finite)
         figures, before, flags = {}, None, []
         saved = time.monotonic()
         for step in range(first + 1, config.steps + 1):
@@ -137,8 +104,8 @@ def train(
                 flags = []
                 figures = {name: float(v) for name, v in values.items() if math.isfinite(v)}
                 figures |= watch.figures()
-                if planned and validate is not None and not told:
-                    scores = validate(state)
+                if planned and learner.validate is not None and not told:
+                    scores = learner.validate(state)
                     figures |= scores
                     told = notice.reached()
                 if metrics is not None:
@@ -161,7 +128,7 @@ def train(
     return figures
 
 
-def _compiled(step_fn, state: TrainState, sampler: WindowSampler, batch_size: int, place):
+def _compiled(step_fn, state: TrainState, sampler: Sampler, batch_size: int, place):
     """The step compiled for a batch's shapes, after a line that says what it takes of a device."""
     one = sampler.gather(np.zeros(1, np.int64))
     batch = jax.tree.map(

@@ -10,30 +10,31 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bridgeact_jax.errors import UsageError
 
-BATCH_AXES = ("data", "fsdp")
 SMALLEST_SHARDED = 2**14  # elements: below this a parameter is copied to every device
 
 
-def make_mesh(fsdp: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """(data, fsdp) mesh over `devices`, by default all of all hosts.
+def make_mesh(
+    inner: int, devices: Sequence[jax.Device] | None = None, *, name: str = "fsdp"
+) -> Mesh:
+    """(data, `name`) mesh over `devices`, by default all of all hosts; `inner` along the second.
 
-    Of several slices each holds whole fsdp groups: only gradients cross the network between them.
-    Raises UsageError if `fsdp` does not divide a slice's devices.
+    Of several slices each holds whole inner groups: only gradients cross the network between them.
+    Raises UsageError if `inner` does not divide a slice's devices.
     """
     devices = jax.devices() if devices is None else devices
     slices = len({getattr(device, "slice_index", None) for device in devices})
     per_slice = len(devices) // slices
-    if fsdp < 1 or per_slice % fsdp:
+    if inner < 1 or per_slice % inner:
         where = "of a slice" if slices > 1 else "here"
-        raise UsageError(f"config.fsdp = {fsdp} does not divide the {per_slice} devices {where}")
-    shape = per_slice // fsdp, fsdp
+        raise UsageError(f"config.{name} = {inner} does not divide the {per_slice} devices {where}")
+    shape = per_slice // inner, inner
     if slices == 1:
         grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     else:
         grid = mesh_utils.create_hybrid_device_mesh(
             shape, (slices, 1), devices, allow_split_physical_axes=True
         )
-    return Mesh(grid, BATCH_AXES, axis_types=(AxisType.Auto, AxisType.Auto))
+    return Mesh(grid, ("data", name), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def check_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
@@ -48,7 +49,7 @@ def check_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis over every device."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def to_devices(batch, sharding: jax.sharding.Sharding):

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import ml_collections
@@ -29,8 +29,13 @@ class NotFinite:
         config: ml_collections.ConfigDict,
         workdir: epath.Path,
         first_step: int,
+        finite: Callable[..., np.ndarray] | None = None,
     ):
+        """`finite` tells of which samples of a gathered batch all numbers are finite, (B,) bool;
+        by default `finite_windows`.
+        """
         self._sampler, self._config = sampler, config
+        self._finite = finite or finite_windows
         self._path = workdir / FILE
         found = json.loads(self._path.read_text()) if self._path.exists() else []
         self._found = [one for one in found if one["step"] <= first_step]
@@ -48,7 +53,7 @@ class NotFinite:
     def _note(self, step: int) -> None:
         config = self._config
         rows = self._sampler.rows(config.seed, step - 1, config.batch_size)
-        bad = ~finite_windows(self._sampler.gather(rows))
+        bad = ~self._finite(self._sampler.gather(rows))
         blamed = rows[bad] if bad.any() else rows
         windows = [
             {"dataset": dataset, "episode": int(episode), "row": int(row)}

@@ -6,7 +6,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from bridgeact_jax.errors import UsageError
-from bridgeact_jax.training.loop import train
+from bridgeact_jax.training.expert import train
 from bridgeact_jax.training.preemption import joined
 
 SHOWN = ("loss", "position_error_mm", "samples_per_second")

@@ -1,65 +1,45 @@
 """The first state of a run: restored, or made from nothing or from another run's result."""
 
+from collections.abc import Callable
+
 import jax
 import ml_collections
-import numpy as np
 from etils import epath
-from jax.sharding import Mesh
 
-from bridgeact_jax.datasets.loader import Windows, WindowSampler
 from bridgeact_jax.errors import UsageError, UserError
-from bridgeact_jax.models import normalizer as normalizer_lib
-from bridgeact_jax.models.action_expert import ExpertConfig
-from bridgeact_jax.training.checkpoint import Checkpoints, load_expert
+from bridgeact_jax.training.checkpoint import Checkpoints
 from bridgeact_jax.training.config import differences
-from bridgeact_jax.training.example import make_example
-from bridgeact_jax.training.mesh import state_sharding
-from bridgeact_jax.training.state import TrainState, initial_state, state_shapes
+from bridgeact_jax.training.state import TrainState
 
-NORMALIZER_WINDOWS = 8192
 MAY_CHANGE = (
-    "log_every", "checkpoint_every", "checkpoint_minutes", "checkpoints_kept", "fsdp", "accumulate",
-    "skip_nonfinite", "profile_steps", "wandb",
+    "log_every", "checkpoint_every", "checkpoint_minutes", "checkpoints_kept", "fsdp", "expert",
+    "accumulate", "skip_nonfinite", "profile_steps", "wandb",
 )  # fmt: skip
 
 
 def restore_or_initialise(
     config: ml_collections.ConfigDict,
-    model: ExpertConfig,
-    sampler: WindowSampler,
-    mesh: Mesh,
     workdir: epath.Path,
     source: dict,
-    init: epath.PathLike | None,
-) -> tuple[TrainState, TrainState]:
-    """The state on `mesh`, and its shardings: `workdir`'s latest checkpoint if there is one.
+    shapes: TrainState,
+    shardings: TrainState,
+    first: Callable[[], TrainState],
+) -> TrainState:
+    """The state as `shardings` say: `workdir`'s latest checkpoint if there is one, else `first()`.
 
-    Raises UsageError if that checkpoint, or the one in `init`, belongs to another kind of run.
+    Raises UsageError if that checkpoint belongs to another kind of run.
     """
-    shapes = state_shapes(config, model)
-    shardings = state_sharding(mesh, shapes)
     past = Checkpoints(workdir)
-    if past.latest is not None:
+    if past.latest is None:
+        state = first()
+    else:
         _check_same_run(past, config, source, workdir)
         abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
         )
         state = past.restore(abstract)
-    else:
-        params = None
-        if init is None:
-            normalizer = _fit_normalizer(sampler, model, config)
-        else:
-            saved, _, params, normalizer = load_expert(init)
-            _check_same_model(saved, config, init)
-        start = jax.device_get((params, normalizer))  # from one device, for all of the mesh
-        make = jax.jit(
-            lambda params, normalizer: initial_state(config, model, params, normalizer),
-            out_shardings=shardings,
-        )
-        state = make(*start)
     past.close()
-    return state, shardings
+    return state
 
 
 def open_for_writing(workdir: epath.Path, keep: int) -> Checkpoints:
@@ -71,21 +51,6 @@ def open_for_writing(workdir: epath.Path, keep: int) -> Checkpoints:
         raise UserError(f"--workdir={workdir}: cannot be made: {error.strerror}") from None
 
 
-def _fit_normalizer(
-    sampler: WindowSampler, model: ExpertConfig, config: ml_collections.ConfigDict
-) -> normalizer_lib.Normalizer:
-    """The normalizer of seeded windows of the stream's own distribution."""
-
-    @jax.jit
-    def fit(windows: Windows) -> normalizer_lib.Normalizer:
-        keys = jax.random.split(jax.random.key(config.seed), NORMALIZER_WINDOWS)
-        example = jax.vmap(lambda k, w: make_example(k, w, model, config))(keys, windows)
-        return normalizer_lib.fit(example.chunk, example.mask)
-
-    rows = sampler.rows(config.seed, np.iinfo(np.int32).max, NORMALIZER_WINDOWS)
-    return fit(sampler.gather(rows)._replace(cloud=None))
-
-
 def _check_same_run(
     past: Checkpoints, config: ml_collections.ConfigDict, source: dict, workdir: epath.Path
 ) -> None:
@@ -95,7 +60,7 @@ def _check_same_run(
         before.pop(name, None)
         after.pop(name, None)
     found = differences(before, after, "config")
-    for name in ("store", "mixture"):
+    for name in (name for name in source if name != "init"):
         old, new = saved_source.get(name), source[name]
         if old != new:
             what = "holds other data" if old and new else "was given" if old else "was not given"
@@ -106,15 +71,4 @@ def _check_same_run(
         raise UsageError(
             f"--workdir={workdir} holds a run that learns from something else: "
             f"{'; '.join(found)}; resume it as it was started or choose another --workdir"
-        )
-
-
-def _check_same_model(
-    saved: ml_collections.ConfigDict, config: ml_collections.ConfigDict, init: epath.PathLike
-) -> None:
-    found = differences(saved.model.to_dict(), config.model.to_dict(), "config.model")
-    if found:
-        raise UsageError(
-            f"--init={init}: its checkpoint has another shape: {'; '.join(found)}; use the model "
-            "it was trained with"
         )

@@ -8,7 +8,12 @@ import ml_collections
 import optax
 import optax.contrib
 
-from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
+from bridgeact_jax.models.action_expert import (
+    GATE_GAIN,
+    ActionExpert,
+    ExpertConfig,
+    example_inputs,
+)
 from bridgeact_jax.models.normalizer import Normalizer, identity
 
 MUON_RMS = 0.2  # of a step of Muon at a learning rate of 1, which is AdamW's
@@ -24,17 +29,20 @@ class TrainState(NamedTuple):
     normalizer: Normalizer
 
 
-def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def make_optimizer(
+    config: ml_collections.ConfigDict, final_share: float = 0.01
+) -> optax.GradientTransformation:
     """AdamW under a warm-up and cosine schedule, gradients clipped; no decay on vectors.
 
     With a `muon_learning_rate`, matrices are left to Muon (Jordan, 2024; its steps scaled to the
-    size of AdamW's as by Liu et al., arXiv 2502.16982) and AdamW keeps the rest.
+    size of AdamW's as by Liu et al., arXiv 2502.16982) and AdamW keeps the rest. Learning rates end
+    at `final_share` of their peaks.
     """
     options = config.optimizer
 
     def schedule(rate):
         return optax.warmup_cosine_decay_schedule(
-            0.0, rate, options.warmup_steps, config.steps, 0.01 * rate
+            0.0, rate, options.warmup_steps, config.steps, final_share * rate
         )
 
     def decayed(params):
@@ -59,10 +67,16 @@ def initial_state(
     params: dict | None,
     normalizer: Normalizer,
 ) -> TrainState:
-    """The state before the first step, from `params` or, without them, from `config.seed`."""
+    """The state before the first step, from `params` or, without them, from `config.seed`.
+
+    The zero gate keeps what stage 1 has learned; a run that starts with clouds has nothing to keep
+    and opens it.
+    """
     if params is None:
         key = jax.random.key(config.seed)
         params = ActionExpert(model).init(key, *example_inputs(model))["params"]
+        if config.use_cloud:
+            params["cloud_gate"] = jnp.full_like(params["cloud_gate"], 1 / GATE_GAIN)
     params = jax.tree.map(jnp.copy, params)
     ema = jax.tree.map(jnp.copy, params)
     opt_state = make_optimizer(config).init(params)

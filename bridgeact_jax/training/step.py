@@ -1,5 +1,6 @@
 """From a raw batch to an update of the state: loss, gradient, optimiser. All jitted."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,6 @@ from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig
 from bridgeact_jax.models.normalizer import Normalizer
 from bridgeact_jax.models.observation import ACTION_DIM
 from bridgeact_jax.training.example import Example, make_example
-from bridgeact_jax.training.mesh import BATCH_AXES
 from bridgeact_jax.training.state import TrainState, make_optimizer
 
 
@@ -139,24 +139,9 @@ def make_train_step(
 ):
     """`(state, windows) -> (state, figures)`, a pure function; randomness follows from the step.
 
-    Every device of `mesh` adds up the gradient of its own part of the batch in float32, taken in
-    `config.accumulate` micro-batches; then one sum over the devices is all that they exchange of
-    it. A step that is not finite changes nothing but the count, and figures["finite"] says so.
+    A step that is not finite changes nothing but the count, and figures["finite"] says so.
     """
     optimizer = make_optimizer(config)
-    of_device = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
-    micro_of_device = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
-
-    def gradient_of(params, normalizer, micro):
-        keys, draws, windows = micro
-        example = jax.vmap(lambda k, w: make_example(k, w, model, config))(keys, windows)
-        return jax.grad(diffusion_loss, has_aux=True)(
-            params, draws, example, windows.dataset, normalizer, model, config, len(datasets)
-        )
-
-    def split(x):  # (B, ...) to (micro-batches, devices, ...), so that nothing moves
-        x = x.reshape(mesh.size, config.accumulate, -1, *x.shape[1:]).swapaxes(0, 1)
-        return jax.lax.with_sharding_constraint(x, micro_of_device)
 
     def train_step(state: TrainState, windows: Windows) -> tuple[TrainState, dict]:
         batch = windows.steps.shape[0]
@@ -165,36 +150,69 @@ def make_train_step(
         whole = (
             jax.random.split(example_key, batch), draw(loss_key, batch, model, config), windows
         )  # fmt: skip
-        of_devices = jax.vmap(gradient_of, in_axes=(None, None, 0))
 
-        def add(total, micro):
-            part = of_devices(state.params, state.normalizer, micro)
-            return jax.tree.map(jnp.add, total, part), None
+        def gradient_of(micro):
+            keys, draws, windows = micro
+            example = jax.vmap(lambda k, w: make_example(k, w, model, config))(keys, windows)
+            rest = draws, example, windows.dataset, state.normalizer, model, config, len(datasets)
+            return jax.grad(diffusion_loss, has_aux=True)(state.params, *rest)
 
-        parts = jax.tree.map(split, whole)
-        shapes = jax.eval_shape(
-            of_devices, state.params, state.normalizer, jax.tree.map(lambda x: x[0], parts)
-        )
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        zeros = jax.lax.with_sharding_constraint(zeros, of_device)
-        added, _ = jax.lax.scan(add, zeros, parts)
-        gradient, sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), added)
+        gradient, sums = add_up(gradient_of, whole, mesh, config.accumulate)
         numbers = jnp.maximum(jnp.sum(sums.numbers), 1)
         gradient = jax.tree.map(lambda g: g / numbers, gradient)
-
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        count = state.step.astype(jnp.float32)
-        decay = jnp.minimum(config.optimizer.ema_decay, (1 + count) / (10 + count))
-        ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
-        figures = {**sums.figures(datasets), "gradient_norm": optax.global_norm(gradient)}
-        finite = jnp.isfinite(figures["loss"] + optax.global_norm((gradient, params)))
-        params, ema, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, ema, opt_state),
-            (state.params, state.ema, state.opt_state),
-        )
-        new = TrainState(state.step + 1, params, ema, opt_state, state.normalizer)
-        return new, {**figures, "finite": finite}
+        return updated(optimizer, state, gradient, sums.figures(datasets), config)
 
     return train_step
+
+
+def add_up(gradient_of: Callable, whole, mesh: Mesh, accumulate: int):
+    """The sum of `gradient_of(micro)` over the parts `micro` of a batch `whole` (B, ...).
+
+    Every device of `mesh` adds up its own part of the batch in float32, taken in `accumulate`
+    micro-batches; then one sum over the devices is all that they exchange of it.
+    """
+    of_device = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    micro_of_device = NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
+    of_devices = jax.vmap(gradient_of)
+
+    def split(x):  # (B, ...) to (micro-batches, devices, ...), so that nothing moves
+        x = x.reshape(mesh.size, accumulate, -1, *x.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(x, micro_of_device)
+
+    def add(total, micro):
+        return jax.tree.map(jnp.add, total, of_devices(micro)), None
+
+    parts = jax.tree.map(split, whole)
+    shapes = jax.eval_shape(of_devices, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    zeros = jax.lax.with_sharding_constraint(zeros, of_device)
+    added, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), added)
+
+
+def updated(
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    gradient: dict,
+    figures: dict[str, jax.Array],
+    config: ml_collections.ConfigDict,
+) -> tuple[TrainState, dict]:
+    """The next state, and the figures with "gradient_norm" and "finite".
+
+    Where the loss, the gradient or what becomes of the parameters is not finite, the state stays as
+    it is but for the count.
+    """
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    count = state.step.astype(jnp.float32)
+    decay = jnp.minimum(config.optimizer.ema_decay, (1 + count) / (10 + count))
+    ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
+    figures = {**figures, "gradient_norm": optax.global_norm(gradient)}
+    finite = jnp.isfinite(figures["loss"] + optax.global_norm((gradient, params)))
+    params, ema, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (params, ema, opt_state),
+        (state.params, state.ema, state.opt_state),
+    )
+    new = TrainState(state.step + 1, params, ema, opt_state, state.normalizer)
+    return new, {**figures, "finite": finite}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridgeact_jax.errors import UsageError
-from bridgeact_jax.sim import cameras, events, sensing
+from bridgeact_jax.sim import cameras, environment, events, sensing
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
 from bridgeact_jax.sim.environment import CONTROL_PERIOD, Environment, episode_rng
 from bridgeact_jax.sim.tasks import TASKS
@@ -57,6 +57,58 @@ def test_quantised_depths_are_whole_steps(points):
     np.testing.assert_allclose(after[:, :2] / after[:, 2:], before[:, :2] / before[:, 2:])
 
 
+def test_stereo_errs_with_the_square_of_depth_and_alike_within_a_window():
+    camera = (np.zeros(3), np.eye(3))
+    columns = 0.5 * sensing.WINDOW + sensing.WINDOW * np.arange(-500, 500)  # a window each
+    ratios = []
+    for depth in (0.5, 1.0):
+        rays = np.column_stack([columns, np.zeros(1000), np.ones(1000)])
+        pairs = depth * np.concatenate([rays, rays + [0.2 * sensing.WINDOW, 0, 0]])
+        moved = sensing.mismatched(pairs, camera, 0.004, np.random.default_rng(1))
+        np.testing.assert_allclose(moved[:, :2] / moved[:, 2:], pairs[:, :2] / pairs[:, 2:])
+        error = moved[:, 2] - depth
+        np.testing.assert_allclose(error[:1000], error[1000:])
+        assert abs(np.corrcoef(error[:999], error[1:1000])[0, 1]) < 0.1
+        ratios.append(error.std() / 0.004)
+    np.testing.assert_allclose(ratios, [0.25, 1.0], rtol=0.08)
+
+
+def test_a_network_misjudges_depth_by_one_plane_of_factors(points):
+    local, logs = (points - CAMERA[0]) @ CAMERA[1], []
+    picture = local[:, :2] / local[:, 2:]
+    plane = np.column_stack([np.ones(len(points)), picture])
+    for seed in range(300):
+        moved = sensing.misjudged(points, CAMERA, 0.05, np.random.default_rng(seed))
+        factor = ((moved - CAMERA[0]) @ CAMERA[1]) / local
+        np.testing.assert_allclose(factor, factor[:, :1].repeat(3, axis=1))  # along the rays
+        log = np.log(factor[:, 0])
+        left = log - plane @ np.linalg.lstsq(plane, log)[0]
+        np.testing.assert_allclose(left, 0, atol=1e-9)
+        logs.append(log)
+    corners = np.tan(cameras.FIELD_OF_VIEW / 2) / np.sqrt(3)  # where u, v have their mean square
+    expected = 0.05 * np.sqrt((1 + np.mean((picture / corners) ** 2, axis=0).sum() / 3) / (5 / 3))
+    assert np.sqrt(np.mean(np.square(logs))) == pytest.approx(expected, rel=0.1)
+
+
+def test_lasting_errors_are_each_cameras_and_episodes_own(monkeypatch):
+    drawn = []
+
+    def measured(points, pose, disturbance, rng, lasting):
+        drawn.append((rng.random(), lasting.random()))
+        return points, np.ones(len(points), bool)
+
+    monkeypatch.setattr(environment, "measured", measured)
+    env = Environment("lift")
+    for episode in (0, 1):
+        start = env.reset(SEED, episode)
+        for _ in range(2):
+            env.cloud()
+            env.step(start.position, start.rotation, 1.0)
+    new, lasting = np.reshape(drawn, (2, 2, 2, 2)).transpose(3, 0, 1, 2)  # episode, step, camera
+    assert len(np.unique(new)) == 8 and len(np.unique(lasting)) == 4
+    np.testing.assert_array_equal(lasting[:, 0], lasting[:, 1])
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
 def test_holes_take_their_share_in_patches(points, share):
     lost = sensing.lost_in_holes(points, CAMERA, share, np.random.default_rng(2))
@@ -77,10 +129,11 @@ def test_depth_pictures_are_measured_as_points_are(axis, value):
     depth = np.random.default_rng(0).uniform(0.5, 1.5, (40, 40)).astype(np.float32)
     depth[:10] = 0
     matrix = np.array([[50, 0, 20], [0, 50, 20], [0, 0, 1.0]])
-    calm = sensing.measured_depth(depth, matrix, CALM, np.random.default_rng(1))
+    rngs = [np.random.default_rng(seed) for seed in (1, 2, 1, 2)]
+    calm = sensing.measured_depth(depth, matrix, CALM, *rngs[:2])
     np.testing.assert_allclose(calm, depth, rtol=1e-6)
     disturbed = sensing.measured_depth(
-        depth, matrix, Disturbance(**{axis: value}), np.random.default_rng(1)
+        depth, matrix, Disturbance(**{axis: value}), *rngs[2:]
     )
     assert not disturbed[:10].any() and disturbed.dtype == np.float32
     off, seen = (disturbed - depth)[10:], disturbed[10:] > 0

@@ -37,6 +37,19 @@ def step_of(config):
     return jax.jit(make_train_step(expert_config(config), config, make_mesh(1)))
 
 
+@pytest.mark.parametrize("use_cloud", [False, True])
+def test_only_a_run_that_starts_with_clouds_has_an_open_gate(setting, use_cloud):
+    config, state, _ = setting
+    config = config.copy_and_resolve_references()
+    config.use_cloud = use_cloud
+    make = jax.jit(
+        lambda params: initial_state(config, expert_config(config), params, state.normalizer)
+    )
+    assert np.all(make(None).params["cloud_gate"] == (0.1 if use_cloud else 0.0))
+    closed = {**state.params, "cloud_gate": np.zeros(16, np.float32)}
+    assert np.all(make(closed).ema["cloud_gate"] == 0)
+
+
 @pytest.mark.slow
 def test_micro_batches_give_what_the_whole_batch_gives(setting):
     config, state, windows = setting

@@ -281,11 +281,11 @@ def test_a_mesh_that_does_not_divide_is_refused():
 
 
 def test_every_shipped_config_extends_the_base():
-    """A key that the base does not have would be read by nothing."""
+    """A key that the base does not have would be read by nothing. tests/vla has the other base."""
     import runpy
 
     known = base_config()
-    for path in Path("configs").glob("*.py"):
+    for path in set(Path("configs").glob("*.py")) - {Path("configs/chatvla2.py")}:
         module = runpy.run_path(str(path))
         for word in module.get("STAGES") or module.get("TASKS") or SIZES:
             config = module["get_config"](word)

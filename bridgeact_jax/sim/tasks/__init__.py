@@ -1,10 +1,13 @@
-"""The suite: every task by name."""
+"""The suite, every task by name; and the worlds that are read, which are not part of it."""
 
 from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.sim.tasks.base import Task
 from bridgeact_jax.sim.tasks.blocks import StackThree, StackTwo
+from bridgeact_jax.sim.tasks.math_matching import MathMatching
 from bridgeact_jax.sim.tasks.mechanisms import InsertPeg, OpenDrawer, PressButton, PutInDrawer
+from bridgeact_jax.sim.tasks.reading import OPEN, REWORDED, TRAIN
 from bridgeact_jax.sim.tasks.short import Lift, PushIntoBay, Reach
+from bridgeact_jax.sim.tasks.toy_placement import ToyPlacement
 from bridgeact_jax.sim.tasks.trays import PickAndPlace, SortThree, SwapTwo
 
 TASKS: dict[str, Task] = {
@@ -15,11 +18,17 @@ TASKS: dict[str, Task] = {
         StackThree, PutInDrawer, SortThree, SwapTwo,
     )
 }
+WORLDS: dict[str, Task] = {
+    task.name: task
+    for world in (MathMatching, ToyPlacement)
+    for task in map(world, (TRAIN, OPEN, REWORDED))
+}
 HELD_OUT = tuple(name for name, task in TASKS.items() if task.held_out)
 
 
 def find_task(name: str) -> Task:
     """The task called `name`, or a `UsageError` that names the nearest one."""
-    if name not in TASKS:
-        raise UsageError(f"unknown task '{name}': {nearest(name, TASKS)}")
-    return TASKS[name]
+    known = TASKS | WORLDS
+    if name not in known:
+        raise UsageError(f"unknown task '{name}': {nearest(name, known)}")
+    return known[name]
