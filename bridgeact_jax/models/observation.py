@@ -78,8 +78,8 @@ def guidance_window(
 ) -> jax.Array:
     """(W + GOALS, 10) samples at `WINDOW` metres ahead of `progress` and, last, the next goals.
 
-    A goal is the pose of a gripper event, of a turn back, or the curve's end. The second tells what the first is
-    for: a hand that closes and never opens again may be about to push.
+    A goal is the pose of a gripper event, of a turn back, or the curve's end. The second tells what
+    the first is for: a hand that closes may be about to lift, or to push.
     """
     ahead = sample(guidance, progress + jnp.array(WINDOW))
     *goals, _ = next_goals(guidance, progress, GOALS)
