@@ -17,7 +17,7 @@ TAP_HOLD = 0.2  # seconds
 
 
 class Tap(Task):
-    """Tap the thing of the named colour from above with the closed hand."""
+    """Put the closed hand on the thing of the named colour from above and keep it there."""
 
     horizon, time_limit, grasps = "short", 8.0, False
     twins = {"twin": "thing"}
@@ -33,12 +33,15 @@ class Tap(Task):
     def plan(self, world: World, layout):
         over = tool_down(world.yaw("thing"))
         top = np.array([*world.position("thing")[:2], world.top("thing")])
-        above = Step(top + [0, 0, CLEARANCE], over, 0.0, loose=True)
-        return [above, Step(top + [0, 0, FINGERTIP - PRESS], over, 0.0), above]
+        return [
+            Step(top + [0, 0, CLEARANCE], over, 0.0, loose=True),
+            Step(top + [0, 0, FINGERTIP - PRESS], over, 0.0),
+        ]
 
     def judge(self, world, layout, book):
         tapped = {
             name: book.lasts(name, world.touched(name), TAP_HOLD) for name in ("thing", "twin")
         }
-        done = tapped["thing"] or book.subgoals["tapped"]
-        return Verdict({"tapped": tapped["thing"]}, done, wrong_object=tapped["twin"])
+        return Verdict(
+            {"tapped": tapped["thing"]}, tapped["thing"], wrong_object=tapped["twin"]
+        )
