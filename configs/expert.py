@@ -1,4 +1,4 @@
-"""Both stages on demonstrations of nine tasks: meant to become the expert that ships.
+"""The expert that ships: both stages, on demonstrations of nine tasks.
 
     bridgeact rebuild --out=runs/expert      # all of it, or stage by stage:
     bridgeact pretrain --config=configs/expert.py:pretrain --store=STORES --workdir=W0

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bridgeact_jax.evaluation.gripper import follow, settled
-from bridgeact_jax.geometry.projection import SETTLE_STEPS
+from bridgeact_jax.evaluation.gripper import STANDS, follow, settled
 from bridgeact_jax.sim.environment import CLOSE_BELOW, OPEN_ABOVE
 
 WANTED = arrays(np.float32, (30, 3), elements=st.floats(0, 1, width=32))
@@ -20,10 +19,10 @@ def test_a_command_stands_until_the_fingers_have_settled(wanted, start):
         gripper = follow(gripper, row)
         commands.append(gripper.command)
     for hand, expected in enumerate(start):
-        since = SETTLE_STEPS
+        since = STANDS
         for step in range(len(wanted)):
             word = wanted[step, hand]
-            if since >= SETTLE_STEPS and (word < CLOSE_BELOW if expected else word > OPEN_ABOVE):
+            if since >= STANDS and (word < CLOSE_BELOW if expected else word > OPEN_ABOVE):
                 expected, since = 1 - expected, 0
             since += 1
             assert commands[step][hand] == expected
