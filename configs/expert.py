@@ -27,6 +27,7 @@ def get_config(stage: str = "finetune"):
     config.noise.graded = True
     config.augment.mirror = 0.5
     config.augment.yaw = 0.3
+    config.augment.past_noise = 0.01
     config.augment.point_noise = 0.001
     config.augment.point_dropout = 0.5
     config.optimizer.learning_rate = 2e-3

@@ -15,6 +15,7 @@ from bridgeact_jax.geometry.guidance import EVENT_LENGTH, METRES_PER_RADIAN, Gui
 REACH = 0.05
 SNAP = 0.15
 SETTLE_STEPS = 5
+NEARER_FIRST = 0.3  # metres of distance that a metre of progress weighs
 
 
 def embed(position: jax.Array, rotation: jax.Array) -> jax.Array:
@@ -92,8 +93,10 @@ def _advance(
     t = jnp.clip(along / jnp.where(squared > 0, squared, 1.0), lower, upper)
     distance = squared_offset - 2 * t * along + t * t * squared
     searched = ~pieces.event & (end >= progress) & (start <= limit)
-    nearest = jnp.argmin(jnp.where(searched, distance, jnp.inf))
-    projected = jnp.clip(start[nearest] + t[nearest] * length[nearest], progress, limit)
+    place = start + t * length
+    price = distance + (NEARER_FIRST * (place - progress)) ** 2
+    nearest = jnp.argmin(jnp.where(searched, price, jnp.inf))
+    projected = jnp.clip(place[nearest], progress, limit)
     reached = commanded & (event_start - projected <= SNAP)
     projected = jnp.where(reached, event_start, projected)
 
@@ -112,7 +115,8 @@ def advance(
     """Progress after one control step.
 
     Away from gripper events: the nearest point of the next `REACH` metres of curve, never past the
-    next event. Once the event's command has been given, within `SNAP` metres, progress moves to
+    next event. Where the curve runs back over itself the way there counts as nearer than the way
+    back. Once the event's command has been given, within `SNAP` metres, progress moves to
     the event and over its length in `SETTLE_STEPS` steps while the gripper moves.
 
     Args:

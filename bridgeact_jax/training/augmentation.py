@@ -6,6 +6,8 @@ import ml_collections
 
 from bridgeact_jax.datasets.loader import ROW, Windows
 from bridgeact_jax.geometry import rotations
+from bridgeact_jax.geometry.guidance import METRES_PER_RADIAN
+from bridgeact_jax.models.observation import Proprioception
 
 MIRRORED_ROTATION = (1.0, -1.0, 1.0, -1.0)  # of a quaternion wxyz, seen in the plane y = 0
 MIRRORED_POSITION = (1.0, -1.0, 1.0)
@@ -38,6 +40,25 @@ def augment(key: jax.Array, window: Windows, options: ml_collections.ConfigDict)
     if window.cloud is None:
         return window
     return window._replace(cloud=moved_position(window.cloud.astype(jnp.float32)))
+
+
+def blurred(
+    key: jax.Array, proprioception: Proprioception, options: ml_collections.ConfigDict
+) -> Proprioception:
+    """The past poses with noise, the current one as it is.
+
+    A policy that reads its speed off them repeats it: where it has come to stand it goes on
+    standing (the copycat problem of imitation: de Haan et al., 2019).
+    """
+    position_key, turn_key = jax.random.split(key)
+    position, rotation = proprioception.position, proprioception.rotation
+    shape = (len(position) - 1, 3)
+    shift = options.past_noise * jax.random.normal(position_key, shape)
+    turn = options.past_noise / METRES_PER_RADIAN * jax.random.normal(turn_key, shape)
+    turned = rotations.multiply(jax.vmap(rotations.exp)(turn), rotation[:-1])
+    return proprioception._replace(
+        position=position.at[:-1].add(shift), rotation=rotation.at[:-1].set(turned)
+    )
 
 
 def imperfect(

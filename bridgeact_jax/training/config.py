@@ -68,6 +68,7 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     config.augment = augment = ml_collections.ConfigDict()
     augment.mirror = 0.0  # probability that the scene is mirrored in the plane y = 0
     augment.yaw = 0.0  # rad: the scene is turned about the vertical by up to this, to either side
+    augment.past_noise = 0.0  # m per axis of the past poses; a metre for ten radians
     augment.point_noise = 0.0  # m per axis and point of a cloud
     augment.point_dropout = 0.0  # share of a cloud's points that is lost, at most
 

@@ -23,7 +23,7 @@ from bridgeact_jax.models.observation import (
     focus_progress,
     observe,
 )
-from bridgeact_jax.training.augmentation import augment, imperfect
+from bridgeact_jax.training.augmentation import augment, blurred, imperfect
 
 HELD_RADIUS = 0.05  # metres around the tool within which points belong to what it holds
 EMPTY_WIDTH = 0.1  # of a closed hand that holds nothing, as a share of its opening
@@ -109,7 +109,8 @@ def make_example(
     The displaced arm returns to the demonstrated path linearly over `recovery_steps` rows.
     """
     noise = config.noise
-    plan_key, scale_key, displace_key, crop_key, augment_key, sensor_key = jax.random.split(key, 6)
+    keys = jax.random.split(key, 7)
+    plan_key, scale_key, displace_key, crop_key, augment_key, sensor_key, past_key = keys
     window = augment(augment_key, window, config.augment)
     window, shift, turn = _displace(displace_key, window, noise)
     fade = jnp.clip(1.0 - (jnp.arange(model.horizon) + 1.0) / noise.recovery_steps, 0.0, 1.0)
@@ -128,6 +129,7 @@ def make_example(
     proprioception = Proprioception(
         position[recent], rotation[recent], command[window.steps - 1], window.gripper_width
     )
+    proprioception = blurred(past_key, proprioception, config.augment)
     origin, facing = proprioception.position[-1], proprioception.rotation[-1]
     if window.cloud is None:
         points, mask = jnp.zeros((model.points, 3)), jnp.zeros(model.points, bool)
