@@ -15,7 +15,7 @@ from bridgeact_jax.geometry.guidance import EVENT_LENGTH, METRES_PER_RADIAN, Gui
 REACH = 0.05
 SNAP = 0.15
 SETTLE_STEPS = 5
-NEARER_FIRST = 0.3  # metres of distance that a metre of progress weighs
+UNLIKELY = 0.5  # what a metre of progress that the pose has not moved weighs, as distance
 
 
 def embed(position: jax.Array, rotation: jax.Array) -> jax.Array:
@@ -91,10 +91,15 @@ def _advance(
     upper = jnp.minimum(limit - start, length) / safe
     squared = pieces.squared_length
     t = jnp.clip(along / jnp.where(squared > 0, squared, 1.0), lower, upper)
-    distance = squared_offset - 2 * t * along + t * t * squared
+
+    def squared_distance(t):
+        return squared_offset - 2 * t * along + t * t * squared
+
     searched = ~pieces.event & (end >= progress) & (start <= limit)
+    moved = jnp.sqrt(jnp.maximum(squared_distance(lower)[jnp.argmax(searched)], 0.0))
     place = start + t * length
-    price = distance + (NEARER_FIRST * (place - progress)) ** 2
+    unlikely = UNLIKELY * jnp.maximum(place - progress - moved, 0.0)
+    price = squared_distance(t) + unlikely**2
     nearest = jnp.argmin(jnp.where(searched, price, jnp.inf))
     projected = jnp.clip(place[nearest], progress, limit)
     reached = commanded & (event_start - projected <= SNAP)
@@ -115,8 +120,8 @@ def advance(
     """Progress after one control step.
 
     Away from gripper events: the nearest point of the next `REACH` metres of curve, never past the
-    next event. Where the curve runs back over itself the way there counts as nearer than the way
-    back. Once the event's command has been given, within `SNAP` metres, progress moves to
+    next event. A point to which the curve is longer than the pose has moved counts as farther away:
+    where the curve runs back over itself, the way there comes before the way back. Once the event's command has been given, within `SNAP` metres, progress moves to
     the event and over its length in `SETTLE_STEPS` steps while the gripper moves.
 
     Args:

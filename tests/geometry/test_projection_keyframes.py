@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from bridgeact_jax.geometry import cameras, clouds, poses
 from bridgeact_jax.geometry.guidance import Waypoints, build_guidance, sample
 from bridgeact_jax.geometry.keyframes import find_keyframes
-from bridgeact_jax.geometry.projection import EVENT_LENGTH, REACH, advance, project_history
+from bridgeact_jax.geometry.projection import (
+    EVENT_LENGTH,
+    REACH,
+    UNLIKELY,
+    advance,
+    project_history,
+)
 
 advance_jit, build, sample_jit = jax.jit(advance), jax.jit(build_guidance), jax.jit(sample)
 UP = np.array([1.0, 0, 0, 0], np.float32)
@@ -29,16 +35,27 @@ def plan(position, gripper):
 PICK = plan([[0, 0, 0.2], [0.2, 0, 0.2], [0.2, 0, 0.1], [0.2, 0, 0.25]], [1, 1, 0, 0])
 
 
-def naive_nearest(curve, progress, limit, position):
-    """Brute force in float64 over a dense grid of the allowed stretch."""
-    grid = np.linspace(progress, limit, 4001)
-    points, _, _ = sample_jit(curve, jnp.asarray(grid, jnp.float32))
-    return grid[np.argmin(np.linalg.norm(np.asarray(points, np.float64) - position, axis=1))]
+def naive_advance(curve, progress, limit, position, moved):
+    """A loop over the curve's pieces in float64; distances within the stretch that is allowed."""
+    points, s = np.asarray(curve.position, np.float64), np.asarray(curve.progress, np.float64)
+    best, found = np.inf, progress
+    for i in range(len(points) - 1):
+        first, last = max(s[i], progress), min(s[i + 1], limit)
+        if last < first or s[i + 1] == s[i]:
+            continue
+        way = points[i + 1] - points[i]
+        t = (position - points[i]) @ way / max(way @ way, 1e-30)
+        place = np.clip(s[i] + t * (s[i + 1] - s[i]), first, last)
+        point = points[i] + (place - s[i]) / (s[i + 1] - s[i]) * way
+        price = np.hypot(np.linalg.norm(point - position), UNLIKELY * max(place - progress - moved, 0))
+        if price < best:
+            best, found = price, place
+    return found, best
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 0.25))
-def test_advance_finds_the_nearest_point_of_the_stretch_ahead(seed, progress):
+def test_advance_is_the_naive_search_of_the_stretch_ahead(seed, progress):
     rng = np.random.default_rng(seed)
     curve = build(PICK)
     start, _, _ = sample_jit(curve, jnp.asarray(progress))
@@ -46,12 +63,26 @@ def test_advance_finds_the_nearest_point_of_the_stretch_ahead(seed, progress):
     limit = min(progress + REACH, 0.3)
     found = float(advance_jit(curve, jnp.asarray(progress), jnp.asarray(position), UP, 1.0))
     assert progress - 1e-6 <= found <= limit + 1e-6
-    best = naive_nearest(curve, progress, limit, position)
+    moved = np.linalg.norm(position - np.asarray(start))
+    expected, least = naive_advance(curve, progress, limit, position, moved)
+    point = np.asarray(sample_jit(curve, jnp.asarray(found))[0])
+    price = np.hypot(np.linalg.norm(point - position), UNLIKELY * max(found - progress - moved, 0))
+    assert abs(found - expected) < 1e-4 or abs(price - least) < 1e-5
 
-    def distance(s):
-        return np.linalg.norm(np.asarray(sample_jit(curve, jnp.asarray(s))[0]) - position)
 
-    assert distance(found) <= distance(best) + 1e-5
+@pytest.mark.parametrize("aside", [0.0, 0.004])
+def test_the_way_there_comes_before_the_way_back(aside):
+    """Along a push and back, whatever lies nearer by little; back only when the hand goes back."""
+    corner = np.array([0.2, 0, 0])
+    curve = build(plan([[0, 0, 0], corner, [0.12, 0, 0.0], [0.12, 0, 0.1]], [0, 0, 0, 0]))
+    progress = jnp.zeros(())
+    for x in np.arange(0, 0.201, 0.02):
+        place = jnp.array([x, aside, 0])
+        progress = advance_jit(curve, progress, place, UP, 0.0)
+        np.testing.assert_allclose(progress, x, atol=1e-3)
+    for x in np.arange(0.2, 0.13, -0.02):
+        progress = advance_jit(curve, progress, jnp.array([x, aside, 0]), UP, 0.0)
+        np.testing.assert_allclose(progress, 0.4 - x, atol=1e-3)
 
 
 def test_following_the_curve_recovers_its_progress():
