@@ -121,8 +121,9 @@ def advance(
 
     Away from gripper events: the nearest point of the next `REACH` metres of curve, never past the
     next event. A point to which the curve is longer than the pose has moved counts as farther away:
-    where the curve runs back over itself, the way there comes before the way back. Once the event's command has been given, within `SNAP` metres, progress moves to
-    the event and over its length in `SETTLE_STEPS` steps while the gripper moves.
+    where the curve runs back over itself, the way there comes before the way back. Once the event's
+    command has been given, within `SNAP` metres, progress moves to the event and over its length in
+    `SETTLE_STEPS` steps while the gripper moves.
 
     Args:
       guidance: P samples.

@@ -47,7 +47,8 @@ def naive_advance(curve, progress, limit, position, moved):
         t = (position - points[i]) @ way / max(way @ way, 1e-30)
         place = np.clip(s[i] + t * (s[i + 1] - s[i]), first, last)
         point = points[i] + (place - s[i]) / (s[i + 1] - s[i]) * way
-        price = np.hypot(np.linalg.norm(point - position), UNLIKELY * max(place - progress - moved, 0))
+        unlikely = UNLIKELY * max(place - progress - moved, 0)
+        price = np.hypot(np.linalg.norm(point - position), unlikely)
         if price < best:
             best, found = price, place
     return found, best
@@ -66,7 +67,8 @@ def test_advance_is_the_naive_search_of_the_stretch_ahead(seed, progress):
     moved = np.linalg.norm(position - np.asarray(start))
     expected, least = naive_advance(curve, progress, limit, position, moved)
     point = np.asarray(sample_jit(curve, jnp.asarray(found))[0])
-    price = np.hypot(np.linalg.norm(point - position), UNLIKELY * max(found - progress - moved, 0))
+    unlikely = UNLIKELY * max(found - progress - moved, 0)
+    price = np.hypot(np.linalg.norm(point - position), unlikely)
     assert abs(found - expected) < 1e-4 or abs(price - least) < 1e-5
 
 

@@ -1,12 +1,15 @@
 """A mirrored and turned window, against SciPy and against the example it gives."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from bridgeact_jax.datasets.loader import WindowSampler
-from bridgeact_jax.training.augmentation import augment, imperfect
+from bridgeact_jax.models.observation import Proprioception
+from bridgeact_jax.training.augmentation import augment, blurred, imperfect
 from bridgeact_jax.training.config import base_config, expert_config
 from bridgeact_jax.training.example import _displace, make_example
 from tests.training.test_loader import OPTIONS, random_trajectories
@@ -112,6 +115,23 @@ def test_an_empty_closed_hand_carries_nothing_and_keeps_away_from_things(window)
     np.testing.assert_allclose(shift.std(), floor, rtol=0.1)
     seen, shift = displaced(0.5)
     assert shift.std() > 3 * floor and np.ptp(seen[:, 0], axis=0).min() > 0.01
+
+
+def test_past_poses_get_noise_and_the_current_one_none():
+    """0.01 m per axis, 0.1 rad per axis; SciPy measures the turns."""
+    rotation = Rotation.random(3, random_state=0).as_quat(scalar_first=True)
+    arm = Proprioception(np.ones((3, 3)), rotation, np.ones(()), np.ones(()))
+    arm = jax.tree.map(jax.numpy.float32, arm)
+    draw = partial(blurred, proprioception=arm, options=options(past_noise=0.01))
+    seen = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 2000))
+    shift = np.asarray(seen.position) - 1
+    assert not shift[:, -1].any() and np.all(np.asarray(seen.rotation)[:, -1] == arm.rotation[-1])
+    np.testing.assert_allclose(shift[:, :-1].std(axis=0), 0.01, rtol=0.05)
+    for pose in range(2):
+        turned = Rotation.from_quat(np.asarray(seen.rotation)[:, pose], scalar_first=True)
+        turn = turned * Rotation.from_quat(rotation[pose], scalar_first=True).inv()
+        np.testing.assert_allclose(turn.as_rotvec().std(axis=0), 0.1, rtol=0.05)
+    np.testing.assert_array_equal(seen.gripper_width, 1)
 
 
 def test_the_true_focus_is_the_focus_without_the_planners_errors(window):
