@@ -19,6 +19,7 @@ from bridgeact_jax.training.example import _displace, make_example
 from bridgeact_jax.training.mesh import make_mesh
 from bridgeact_jax.training.state import initial_state
 from bridgeact_jax.training.step import make_train_step
+from bridgeact_jax.training.stream import stream
 from tests.evaluation import kinematic_toy as toy
 
 
@@ -168,9 +169,9 @@ def train(data, config, model):
     normalizer = normalizer_lib.fit(example.chunk, example.mask)
     state = initial_state(config, model, None, normalizer)
     step = jax.jit(make_train_step(model, config, make_mesh(1, jax.devices()[:1])))
-    stream = sampler.stream(seed=2, batch_size=config.batch_size, first_step=0)
+    batches = stream(sampler, seed=2, batch_size=config.batch_size, first_step=0)
     for _ in range(config.steps):
-        state, _ = step(state, next(stream))
+        state, _ = step(state, next(batches))
     return state
 
 
