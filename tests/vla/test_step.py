@@ -28,6 +28,7 @@ from bridgeact_jax.vla.step import (
     make_train_step,
 )
 from bridgeact_jax.vla.tokenizer import ANSWER, END, START, encode
+from tests.devices import emulated
 from tests.vla.tiny import random_params, tiny, tiny_config, write_imagetext, write_robot
 
 SMALL = {"layers": 1, "head_layers": 2}
@@ -252,8 +253,8 @@ def check_sharded(folder: str) -> None:
 @pytest.mark.slow
 def test_sharded_experts_learn_what_one_device_learns(folders):
     line = f"from tests.vla.test_step import *; check_sharded({str(folders[0].path.parent)!r})"
-    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "NPROC": "32"}
     result = subprocess.run(
-        [sys.executable, "-c", line], env={**os.environ, **env}, capture_output=True, text=True
+        [sys.executable, "-c", line],
+        env={**os.environ, **emulated(4)}, capture_output=True, text=True,
     )
     assert result.returncode == 0, result.stderr
