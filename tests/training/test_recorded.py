@@ -36,7 +36,8 @@ def learn():
     config.model.points, config.model.point_widths, config.model.keypoints = 16, (8, 16), 2
     model = expert_config(config)
     params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
-    params = jax.tree.map(lambda x: x + 0.01, params)  # the last layer starts at zero
+    # the last layer starts at zero
+    params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.01), params)
 
     @jax.jit
     def run(windows):

@@ -40,10 +40,16 @@ def tiny_config(**changes):
 
 
 def random_params(model: VlaConfig, seed: int = 0) -> dict:
-    """Parameters none of which is zero."""
-    params = jax.jit(lambda: initial_params(model, jax.random.key(seed)))()
+    """Parameters none of which is zero, of about the size they start with; nothing is compiled."""
+    shapes = jax.eval_shape(lambda: initial_params(model, jax.random.key(0)))
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: np.float32(x + 0.05 * rng.normal(size=x.shape)), params)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        spread = 0.2 if name in ("kernel", "inner", "outer", "router") else 0.05
+        return np.float32((name == "scale") + spread * rng.normal(size=leaf.shape))
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def pictures(count: int, model: VlaConfig, seed: int = 0) -> np.ndarray:
