@@ -1,5 +1,6 @@
 """Runs before any test module imports jax."""
 
+import collections
 import os
 from pathlib import Path
 
@@ -23,6 +24,12 @@ from hypothesis import settings
 
 settings.register_profile("bridgeact", deadline=None, max_examples=50)
 settings.load_profile("bridgeact")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with many slow tests first, so that in the end no worker is left alone with one."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

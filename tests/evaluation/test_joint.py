@@ -140,7 +140,7 @@ def test_what_the_hand_holds_is_displaced_with_it():
 
 def test_a_policy_without_guidance_does_not_depend_on_the_plan():
     model = dataclasses.replace(ExpertConfig(), widths=(8, 16), condition=16, points=8)
-    params = ActionExpert(model).init(jax.random.key(0), *example_inputs(model))["params"]
+    params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
     scenes = [toy.Scene(0), toy.Scene(1)]
     start = scenes[0].plan().position[0]
     plans = [scene.plan() for scene in scenes]
