@@ -310,15 +310,15 @@ def test_training_and_evaluating_never_import_tensorflow(tiny_store, pretrained,
 
 @pytest.mark.slow
 def test_several_stores_are_drawn_from_by_their_steps(tiny_store, tmp_path):
-    parts = [tmp_path / name for name in ("monday", "tuesday")]
+    parts = [tmp_path / name for name in ("bridge", "demonstrations")]  # compiled above already
     for part in parts:
         shutil.copytree(tiny_store, part)
     workdir = tmp_path / "run"
-    words = "pretrain", CONFIG, f"--workdir={workdir}", "--config.steps=2"
+    words = "pretrain", CONFIG, f"--workdir={workdir}", "--config.steps=4"
     run(*words, f"--store={parts[0]},{parts[1]}")
     datasets = json.loads((workdir / "mixture.json").read_text())["datasets"]
     assert {name: one["probability"] for name, one in datasets.items()} == {
-        "monday": 0.5, "tuesday": 0.5
+        "bridge": 0.5, "demonstrations": 0.5
     }  # fmt: skip
     result = run(*words, f"--store={parts[0]},{parts[0]}", check=False)
     assert result.returncode == 2 and "every store needs another folder name" in result.stderr
