@@ -15,7 +15,10 @@ from bridgeact_jax.training.export import export
 
 SITTINGS = (
     *(Sitting("all", 450, seed) for seed in (11, 12, 13, 14)),
-    Sitting("push_into_bay", 450, 15),  # short episodes: the others' would drown them
+    # Short episodes, which the others' would drown.
+    Sitting("push_into_bay", 450, 15),
+    Sitting("reach", 450, 16),
+    Sitting("tap_block,tap_post", 300, 17),
 )
 
 

@@ -25,6 +25,7 @@ from bridgeact_jax.geometry import rotations
 METRES_PER_RADIAN = 0.1
 EVENT_LENGTH = 0.02
 SAMPLES_PER_SEGMENT = 12
+TURNED_BACK = -0.5  # cosine between the directions before and after a waypoint
 
 
 class Waypoints(NamedTuple):
@@ -174,7 +175,10 @@ def sample(
 def next_goals(
     guidance: Guidance, progress: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Where the next gripper events happen; the end of the curve for those that are not left.
+    """Where the hand stops next; the end of the curve for those that are not left.
+
+    It stops at gripper events, and where the curve turns back by more than 120 degrees: at the end
+    of a push, of a pull.
 
     Args:
       progress: () metres. An event counts as next until its length has been passed.
@@ -182,10 +186,13 @@ def next_goals(
 
     Returns:
       position (count, 3), rotation (count, 4), the gripper commanded from there on (count,), and
-      the progress of the events (count,) in metres.
+      the progress of the stops (count,) in metres.
     """
     event = is_open(guidance.gripper[1:]) != is_open(guidance.gripper[:-1])
-    so_far = jnp.cumsum(event & (guidance.progress[1:] > progress))
+    direction = rotations.normalize(jnp.diff(guidance.position, axis=0))
+    back = jnp.sum(direction[:-2] * direction[2:], axis=-1) < TURNED_BACK
+    stop = event.at[1:-1].set(event[1:-1] | back)
+    so_far = jnp.cumsum(stop & (guidance.progress[1:] > progress))
     number = jnp.arange(1, count + 1)
     last = guidance.progress.shape[0] - 1
     index = jnp.argmax(so_far >= number[:, None], axis=1)

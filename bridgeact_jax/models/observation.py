@@ -78,8 +78,8 @@ def guidance_window(
 ) -> jax.Array:
     """(W + GOALS, 10) samples at `WINDOW` metres ahead of `progress` and, last, the next goals.
 
-    A goal is the pose of a gripper event, or the curve's end. The second tells what the first is
-    for: a hand that closes and never opens again may be about to push.
+    A goal is the pose of a gripper event, of a turn back, or the curve's end. The second tells what
+    the first is for: a hand that closes may be about to lift, or to push.
     """
     ahead = sample(guidance, progress + jnp.array(WINDOW))
     *goals, _ = next_goals(guidance, progress, GOALS)
@@ -90,10 +90,15 @@ def guidance_window(
     return chunk.at[:, :3].divide(UNIT)
 
 
-def focus(guidance: Guidance, progress: jax.Array) -> jax.Array:
-    """(3,) metres: where on the curve to look, a little ahead but not beyond the next goal."""
+def focus_progress(guidance: Guidance, progress: jax.Array) -> jax.Array:
+    """() metres: where along the curve to look, a little ahead but not beyond the next goal."""
     *_, goal = next_goals(guidance, progress, 1)
-    position, _, _ = sample(guidance, jnp.minimum(progress + LOOK_AHEAD, goal[0]))
+    return jnp.minimum(progress + LOOK_AHEAD, goal[0])
+
+
+def focus(guidance: Guidance, progress: jax.Array) -> jax.Array:
+    """(3,) metres: the position at `focus_progress`."""
+    position, _, _ = sample(guidance, focus_progress(guidance, progress))
     return position
 
 

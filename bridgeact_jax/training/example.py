@@ -9,7 +9,7 @@ import numpy as np
 
 from bridgeact_jax.datasets.loader import Windows
 from bridgeact_jax.geometry import clouds, rotations
-from bridgeact_jax.geometry.guidance import Waypoints, build_guidance, is_open
+from bridgeact_jax.geometry.guidance import Waypoints, build_guidance, is_open, sample
 from bridgeact_jax.geometry.noise import perturb_waypoints
 from bridgeact_jax.geometry.projection import project_history
 from bridgeact_jax.models.action_expert import ExpertConfig
@@ -20,6 +20,7 @@ from bridgeact_jax.models.observation import (
     Proprioception,
     action_chunk,
     focus,
+    focus_progress,
     observe,
 )
 from bridgeact_jax.training.augmentation import augment, imperfect
@@ -137,10 +138,11 @@ def make_example(
         )
         points, mask = imperfect(sensor_key, points, mask, config.augment)
     true_guidance = guidance._replace(position=true_guidance.position)
+    true_focus, _, _ = sample(true_guidance, focus_progress(guidance, progress))
     known = jnp.concatenate([jnp.ones(1, bool), window.recorded])[PART_OF_CHUNK]
     return Example(
         observe(guidance, progress, proprioception, points, mask),
         action_chunk(future_position, future_rotation, future_gripper, origin, facing),
         window.future_mask[:, None] & known,
-        (focus(true_guidance, progress) - origin) / UNIT,
+        (true_focus - origin) / UNIT,
     )

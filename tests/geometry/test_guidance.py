@@ -155,13 +155,28 @@ def test_gripper_steps_at_its_event_and_the_pose_stands_still_there():
     assert command == 0
 
 
-def test_the_next_goals_are_the_gripper_events_in_their_order():
+def test_gripper_events_are_goals_in_their_order():
     x = np.arange(6.0)[:, None] * [0.1, 0, 0]
     curve = build(plan(x, gripper=[1, 0, 0, 1, 0, 0]), 12)
     for progress, expected in ((0.0, [0.1, 0.3, 0.4, 0.5]), (0.25, [0.3, 0.4, 0.5, 0.5])):
         goals, _, command, _ = guidance_lib.next_goals(curve, jnp.asarray(progress), 4)
         np.testing.assert_allclose(goals[:, 0], expected, atol=1e-6)
         np.testing.assert_array_equal(command[:3], [0, 1, 0] if progress == 0 else [1, 0, 0])
+
+
+@pytest.mark.parametrize(("turn", "stops"), [(180, True), (130, True), (110, False), (60, False)])
+def test_a_turn_back_is_a_goal(turn, stops):
+    """As at the end of a push: the hand stops where it turns round, and not at a bend."""
+    after = np.array([np.cos(np.radians(turn)), np.sin(np.radians(turn)), 0])
+    corner = np.array([0.2, 0, 0])
+    curve = build(plan([[0, 0, 0], corner, corner + 0.1 * after], gripper=[0, 0, 0]), 12)
+    goals, _, command, at = guidance_lib.next_goals(curve, jnp.asarray(0.05), 2)
+    np.testing.assert_allclose(goals[0], corner if stops else corner + 0.1 * after, atol=1e-6)
+    np.testing.assert_allclose(at[0], 0.2 if stops else curve.progress[-1], atol=5e-3)
+    np.testing.assert_allclose(goals[1], corner + 0.1 * after, atol=1e-6)
+    np.testing.assert_array_equal(command, 0)
+    beyond, *_ = guidance_lib.next_goals(curve, jnp.asarray(0.22), 1)
+    np.testing.assert_allclose(beyond[0], corner + 0.1 * after, atol=1e-6)
 
 
 def test_a_slanted_event_keeps_the_approach_straight():

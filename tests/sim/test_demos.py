@@ -12,7 +12,7 @@ from bridgeact_jax.errors import UsageError
 from bridgeact_jax.evaluation.films import can_render
 from bridgeact_jax.sim import demos
 from bridgeact_jax.sim.environment import Environment
-from bridgeact_jax.sim.tasks import HELD_OUT, TASKS
+from bridgeact_jax.sim.tasks import HELD_OUT, PRACTICE, TASKS
 from bridgeact_jax.sim.tasks.base import Step, tool_down
 from bridgeact_jax.sim.variation import APPROACH_OFFSET, APPROACH_TURN, vary
 
@@ -137,7 +137,7 @@ def test_an_approach_begins_beside_its_way_and_is_corrected_on_it(way):
         assert corrected.gripper == before.gripper and end == goal
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, *PRACTICE])
 def test_varied_expert_succeeds(task, monkeypatch):
     monkeypatch.setattr(Environment, "cloud", lambda self: None)
     assert demos.record(Environment(task), 3, 0) is not None
