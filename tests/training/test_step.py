@@ -8,12 +8,13 @@ import pytest
 
 from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.models import normalizer as normalizer_lib
-from bridgeact_jax.models.action_expert import GLANCES, ActionExpert, example_inputs
+from bridgeact_jax.models.action_expert import GLANCES, ActionExpert
 from bridgeact_jax.training.config import base_config, expert_config
 from bridgeact_jax.training.example import make_example
 from bridgeact_jax.training.mesh import make_mesh
-from bridgeact_jax.training.state import initial_state
+from bridgeact_jax.training.state import initial_state, param_shapes
 from bridgeact_jax.training.step import diffusion_loss, draw, make_train_step
+from tests.parameters import drawn
 from tests.training.test_loader import random_trajectories
 
 
@@ -30,9 +31,7 @@ def setting():
         contact_weight=1.0, with_cloud=False,
     )  # fmt: skip
     windows = sampler.gather(sampler.rows(0, 0, 24))
-    params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
-    # the last layer starts at zero
-    params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.01), params)
+    params = drawn(param_shapes(model))
     make = jax.jit(lambda params: initial_state(config, model, params, normalizer_lib.identity()))
     state = jax.device_get(make(params))
     return config, state._replace(step=np.int32(5)), windows

@@ -10,12 +10,14 @@ import pytest
 from etils import epath
 
 from bridgeact_jax.models import normalizer as normalizer_lib
-from bridgeact_jax.models.action_expert import ActionExpert, example_inputs, sample_chunks
+from bridgeact_jax.models.action_expert import sample_chunks
 from bridgeact_jax.training.checkpoint import Checkpoints
 from bridgeact_jax.training.config import base_config, expert_config
 from bridgeact_jax.training.example import make_example
+from bridgeact_jax.training.state import param_shapes
 from bridgeact_jax.training.step import Sums
 from bridgeact_jax.training.validation import STREAM, Validation, held_out, make_score
+from tests.parameters import drawn
 from tests.training.conftest import figures, run
 from tests.training.test_loader import mixed, random_trajectories, three_stores
 
@@ -76,8 +78,7 @@ def test_the_position_error_is_that_of_sampled_chunks():
     model = expert_config(config)
     sampler = mixed([random_trajectories(0, (40, 30))], [1.0], horizon=8, waypoints=12)
     windows = sampler.gather(sampler.rows(0, 0, 3))
-    params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
-    params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.01), params)
+    params = drawn(param_shapes(model))
     normalizer = normalizer_lib.identity()
     score = jax.jit(make_score(model, config))(params, normalizer, windows)
 

@@ -10,6 +10,7 @@ from bridgeact_jax.vla.model import initial_params
 from bridgeact_jax.vla.settings import base_config
 from bridgeact_jax.vla.sizes import VlaConfig
 from bridgeact_jax.vla.tokenizer import decode
+from tests.parameters import drawn
 
 SIZES = {
     "picture": (16, 24), "text_length": 24, "width": 16, "layers": 2, "heads": 2, "mlp_width": 24,
@@ -40,16 +41,8 @@ def tiny_config(**changes):
 
 
 def random_params(model: VlaConfig, seed: int = 0) -> dict:
-    """Parameters none of which is zero, of about the size they start with; nothing is compiled."""
-    shapes = jax.eval_shape(lambda: initial_params(model, jax.random.key(0)))
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        name = path[-1].key
-        spread = 0.2 if name in ("kernel", "inner", "outer", "router") else 0.05
-        return np.float32((name == "scale") + spread * rng.normal(size=leaf.shape))
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    """Parameters none of which is zero."""
+    return drawn(jax.eval_shape(lambda: initial_params(model, jax.random.key(0))), seed)
 
 
 def pictures(count: int, model: VlaConfig, seed: int = 0) -> np.ndarray:
