@@ -1,7 +1,5 @@
 """The expert's parts against naive references, and the promises its architecture makes."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +51,6 @@ def random_observation(seed, batch=3):
     return Observation(*draw)._replace(point_mask=jnp.asarray(rng.random(shapes.point_mask) < 0.7))
 
 
-@partial(jax.jit, static_argnames="use_cloud")
 def encode(params, observation, *, use_cloud):
     guided = jnp.ones(observation.proprio.shape[0], bool)
     return ActionExpert(CONFIG).apply(
