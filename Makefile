@@ -3,6 +3,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 LOCK := requirements.lock
 WORKERS ?= 2
+# A file's tests stay together; the files come in the order that tests/conftest.py gives them.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -64,10 +66,10 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) $(BY_FILE)
 
 test-fast: $(STAMP)
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	$(BIN)/pytest -n $(WORKERS) $(BY_FILE) -m "not slow"
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

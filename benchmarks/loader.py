@@ -22,6 +22,7 @@ import numpy as np
 
 from bridgeact_jax.datasets.loader import AHEAD, WindowSampler
 from bridgeact_jax.datasets.trajectories import Trajectories
+from bridgeact_jax.training.stream import stream
 
 LENGTH = 150
 KEYFRAMES = (0, 30, 60, 90, 120, 149)
@@ -60,13 +61,14 @@ def seconds_each(call, seconds: float) -> float:
     return float(np.median(taken))
 
 
-def streamed(stream, batch: int, seconds: float) -> float:
+def streamed(sampler: WindowSampler, batch: int, seconds: float) -> float:
     """Windows a second of a stream, on average: its threads deliver batches in bursts."""
+    ahead = stream(sampler, seed=0, batch_size=batch, first_step=0)
     for _ in range(6):  # what has been gathered ahead
-        next(stream)
+        next(ahead)
     start, batches = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        next(stream)
+        next(ahead)
         batches += 1
     return batch * batches / (time.perf_counter() - start)
 
@@ -85,12 +87,11 @@ def measure(data: Trajectories, history: int, batch: int, seconds: float) -> dic
     without = {
         name: gather_time(sampler_of(data, **sizes | {name: size})) for name, size in least.items()
     }
-    stream = sampler.stream(seed=0, batch_size=batch, first_step=0)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(sampler.gather(rows[0])))
     share = {name: 100 * (1 - taken / whole) for name, taken in without.items()}
     return {
         "history": history,
-        "stream_per_s": streamed(stream, batch, seconds),
+        "stream_per_s": streamed(sampler, batch, seconds),
         "gather_per_s": batch / whole,
         "rows_per_s": batch / seconds_each(lambda i: sampler.rows(0, i, batch), seconds),
         "bytes_a_window": size / batch,

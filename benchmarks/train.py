@@ -43,6 +43,7 @@ from bridgeact_jax.training.costs import matmul_flops
 from bridgeact_jax.training.data import open_data
 from bridgeact_jax.training.mesh import batch_sharding, make_mesh, state_sharding, to_devices
 from bridgeact_jax.training.state import initial_state, state_shapes
+from bridgeact_jax.training.stream import stream
 
 PEER = {"widths": (128, 256, 384), "condition": 256, "point_widths": (64, 128, 256), "horizon": 16}
 SETTINGS = {
@@ -103,15 +104,14 @@ def measure(name: str, store: pathlib.Path, seconds: float, points: int | None) 
         out_shardings=state_sharding(mesh, shapes),
     )
     state = make(identity())
-    stream = open_data(config, model, store=store).sampler.stream(
-        seed=0, batch_size=config.batch_size, first_step=0
-    )
+    sampler = open_data(config, model, store=store).sampler
+    batches = stream(sampler, seed=0, batch_size=config.batch_size, first_step=0)
     place = batch_sharding(mesh)
 
     taken, waited, figures = [], 0.0, None
     while len(taken) < 5 or sum(taken) < seconds:
         start = time.monotonic()
-        raw = next(stream)
+        raw = next(batches)
         waited += time.monotonic() - start
         state, figures = step(state, to_devices(raw, place))
         jax.block_until_ready(figures)

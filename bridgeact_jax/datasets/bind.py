@@ -5,7 +5,8 @@ import numpy as np
 from bridgeact_jax.datasets.card_format import Camera, Card
 from bridgeact_jax.datasets.cards import require_convertible
 from bridgeact_jax.datasets.episode import CLOUD_SHAPE
-from bridgeact_jax.datasets.rlds_reader import ColumnSpec, RldsDataset
+from bridgeact_jax.datasets.rlds_columns import ColumnSpec
+from bridgeact_jax.datasets.rlds_reader import RldsDataset
 from bridgeact_jax.errors import UserError, nearest
 
 CAMERA_NUMBERS = {"intrinsics": 9, "pose": 16}

@@ -17,7 +17,8 @@ from bridgeact_jax.datasets.bind import bind_camera
 from bridgeact_jax.datasets.card_format import Camera, Card
 from bridgeact_jax.datasets.episode import CLOUD_SHAPE, Episode, RejectedEpisode
 from bridgeact_jax.datasets.interpret import Columns
-from bridgeact_jax.datasets.rlds_reader import ColumnSpec, RldsDataset
+from bridgeact_jax.datasets.rlds_columns import ColumnSpec
+from bridgeact_jax.datasets.rlds_reader import RldsDataset
 from bridgeact_jax.errors import UserError
 
 RADIUS = 0.5  # m

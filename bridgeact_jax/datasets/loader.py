@@ -1,15 +1,13 @@
-"""From trajectories to the training stream: raw columns gathered in whole batches.
+"""From trajectories to batches of windows: raw columns gathered in whole batches, NumPy only.
 
-The gather is NumPy only. A batch is a pure function of (seed, step): the stream is a grain dataset
-over step numbers, so that its position is one integer and every host can take its slice. What a
-batch holds is raw; noise, spline, projection and windows run inside the jitted step.
+A batch is a pure function of (seed, step). What it holds is raw; noise, spline, projection and
+windows run inside the jitted step.
 """
 
 import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import grain
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -209,23 +207,6 @@ class WindowSampler:
             here = store == index
             gathered[here] = self._clouds[index][row[here]]
         return gathered
-
-    def stream(
-        self, *, seed: int, batch_size: int, first_step: int, shard: int = 0, num_shards: int = 1
-    ) -> grain.DatasetIterator:
-        """Endless batches from `first_step` on, in order, gathered ahead in two threads.
-
-        Args:
-          batch_size: global; each of `num_shards` hosts receives its contiguous slice.
-        """
-        part = slice(shard * batch_size // num_shards, (shard + 1) * batch_size // num_shards)
-
-        def batch(step: int) -> Windows:
-            return self.gather(self.rows(seed, step, batch_size)[part])
-
-        steps = grain.MapDataset.range(first_step, np.iinfo(np.int32).max)
-        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=3)
-        return iter(steps.map(batch).to_iter_dataset(options))
 
 
 def _pack(

@@ -22,4 +22,4 @@ def main(argv: list[str]) -> None:
         raise UsageError("finetune: config.use_cloud is False: this config is one of pretraining")
     if args.init is None and args.config.dropout.guidance < 1:
         raise UsageError("finetune: --init=WORKDIR of a pretraining run is required")
-    pretrain.run(args)
+    pretrain.run()

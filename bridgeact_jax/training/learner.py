@@ -1,6 +1,6 @@
 """What the training loop trains: a model with its data, as the parts it puts together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,12 +25,6 @@ class Sampler(Protocol):
 
     def locate(self, rows: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Dataset, episode and frame of each of `rows` (B,), to name what is broken."""
-        ...
-
-    def stream(
-        self, *, seed: int, batch_size: int, first_step: int, shard: int, num_shards: int
-    ) -> Iterator[Any]:
-        """Endless batches from `first_step` on, of each the slice `shard` of `num_shards`."""
         ...
 
 

@@ -17,6 +17,7 @@ from bridgeact_jax.training.nonfinite import NotFinite
 from bridgeact_jax.training.preemption import Notice, Stopped
 from bridgeact_jax.training.start import open_for_writing, restore_or_initialise
 from bridgeact_jax.training.state import TrainState
+from bridgeact_jax.training.stream import stream
 
 
 def run(learner: Learner, workdir: epath.PathLike) -> dict[str, float]:
@@ -53,7 +54,8 @@ def run(learner: Learner, workdir: epath.PathLike) -> dict[str, float]:
         out_shardings=(shardings, replicated(learner.mesh)),
         donate_argnums=0,
     )
-    stream = sampler.stream(
+    batches = stream(
+        sampler,
         seed=config.seed,
         batch_size=config.batch_size,
         first_step=first,
@@ -85,7 +87,7 @@ def run(learner: Learner, workdir: epath.PathLike) -> dict[str, float]:
             profiler.before(step)
             with watch.step():
                 with watch.waiting():
-                    raw = next(stream)
+                    raw = next(batches)
                 batch = to_devices(raw, place)
                 with jax.transfer_guard("disallow"):
                     state, latest = step_fn(state, batch)

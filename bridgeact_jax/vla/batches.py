@@ -8,7 +8,6 @@ import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import grain
 import numpy as np
 
 from bridgeact_jax.errors import UserError
@@ -213,23 +212,6 @@ class Sampler:
             start = self._picture_ends[number] - len(self._folders[number].pictures)
             pictures[here] = self._folders[number].pictures[picture[here] - start]
         return pictures
-
-    def stream(
-        self, *, seed: int, batch_size: int, first_step: int, shard: int = 0, num_shards: int = 1
-    ) -> grain.DatasetIterator:
-        """Endless batches from `first_step` on, in order, gathered ahead in a thread.
-
-        Args:
-          batch_size: global; each of `num_shards` hosts receives its contiguous slice.
-        """
-        part = slice(shard * batch_size // num_shards, (shard + 1) * batch_size // num_shards)
-
-        def batch(step: int) -> Samples:
-            return self.gather(self.rows(seed, step, batch_size)[part])
-
-        steps = grain.MapDataset.range(first_step, np.iinfo(np.int32).max)
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-        return iter(steps.map(batch).to_iter_dataset(options))
 
 
 def _joined(columns: Sequence[np.ndarray], *shape: int) -> np.ndarray:

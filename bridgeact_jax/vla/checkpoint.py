@@ -55,14 +55,14 @@ def first_params(
     From nothing where there is no `init`. A dense model's MLP becomes every expert; a head that was
     never trained is made anew. Raises UsageError for a checkpoint that cannot become this model.
     """
-    fresh = jax.jit(partial(initial_params, model))(jax.random.key(config.seed))
+    make = jax.jit(partial(initial_params, model))
     if init is None:
         if config.trained in ("experts", "head"):
             raise UsageError(
                 f"config.trained = {config.trained} freezes the rest: --init=WORKDIR of a run that "
                 "trained it is required"
             )
-        return fresh, None
+        return make(jax.random.key(config.seed)), None
     vla = load_vla(init)
     free = {*OF_A_RUN}
     if vla.model.mlp == "dense":
@@ -80,9 +80,11 @@ def first_params(
             f"--init={init}: its checkpoint is of another variant: {'; '.join(found)}; use the "
             "model it was trained with"
         )
-    vlm = vla.params["vlm"]
-    if vla.model.mlp == "dense":
-        vlm = experts_from_dense(vlm, fresh["vlm"])
+    dense = vla.model.mlp == "dense"
+    if trained and not dense:
+        return vla.params, vla.normalizer
+    fresh = make(jax.random.key(config.seed))
+    vlm = experts_from_dense(vla.params["vlm"], fresh["vlm"]) if dense else vla.params["vlm"]
     head = vla.params["head"] if trained else fresh["head"]
     return {"vlm": vlm, "head": head}, vla.normalizer if trained else None
 

@@ -5,7 +5,7 @@ import dataclasses
 import ml_collections
 
 from bridgeact_jax.errors import UsageError, nearest
-from bridgeact_jax.training.config import check_values
+from bridgeact_jax.training.options import check_values, loop_options
 from bridgeact_jax.vla.experts import MLPS
 from bridgeact_jax.vla.sizes import INJECTIONS, VlaConfig
 from bridgeact_jax.vla.tokenizer import TOKENS
@@ -27,21 +27,15 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     """
     if size not in SIZES:
         raise UsageError(f"unknown model size '{size}': {nearest(size, SIZES)}")
-    config = ml_collections.ConfigDict()
-    config.seed = 0
+    config = loop_options()
     config.trained = "all"  # what learns, the rest is frozen; one of TRAINED
     config.robot_share = 0.75  # of a batch; the rest is image-text
     config.steps = 4000
-    config.batch_size = 32  # global
-    config.accumulate = 1  # micro-batches a step: less memory, the same result
-    config.noise_draws = 4  # noisy chunks denoised for each sample that is read
-    config.log_every = 50  # steps
-    config.checkpoint_every = 500  # steps
-    config.checkpoint_minutes = 0.0  # also after so many, seen when logging; 0 for never
-    config.checkpoints_kept = 2
-    config.skip_nonfinite = 0  # steps that are not finite are passed over, up to so many
-    config.profile_steps = (0, 0)  # first and last of a profiler trace; (0, 0) for none
-    config.wandb = ""  # project to report to as well; empty for none
+    config.batch_size = 32
+    config.noise_draws = 4
+    config.checkpoint_every = 500
+    config.validation.windows = 256
+    config.optimizer.final_share = 0.1  # of the learning rates at the last step
     config.expert = 1  # devices over which the experts are sharded; batches are over all devices
 
     model = dataclasses.replace(VlaConfig(), **SIZES[size])
@@ -51,19 +45,6 @@ def base_config(size: str = "S") -> ml_collections.ConfigDict:
     weight.action = 1.0
     weight.reasoning = 1.0
     weight.imagetext = 1.0
-
-    config.validation = validation = ml_collections.ConfigDict()
-    validation.share = 0.02  # of the image-text samples and of the robot's episodes
-    validation.windows = 256  # of them, the same at each planned checkpoint
-
-    config.optimizer = optimizer = ml_collections.ConfigDict()
-    optimizer.learning_rate = 1e-3
-    optimizer.muon_learning_rate = 0.0  # of matrices but the experts, by Muon; 0 for AdamW
-    optimizer.final_share = 0.1  # of the learning rates at the last step
-    optimizer.warmup_steps = 100
-    optimizer.weight_decay = 1e-4
-    optimizer.clip_norm = 1.0
-    optimizer.ema_decay = 0.999
     return config
 
 

@@ -204,3 +204,19 @@ def store(tmp_path):
             writer.append(make_episode(number, steps), np.array([0, steps // 2, steps - 1]))
         writer.finish(**FACTS)
     return path
+
+
+@pytest.fixture
+def many(rlds, toy):
+    """A dataset of 20 episodes in 5 shards, two of them bad; (directory, card)."""
+    _, card, data = toy
+    episodes = [data.columns(number, steps=12 + number) for number in range(20)]
+    episodes[7] = data.columns(7, steps=1)
+    episodes[13]["steps/observation/state"][:, 3:7] *= 2
+    rlds.write(episodes, data.shapes, shards=5)
+    return rlds.directory, card
+
+
+def content(folder) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}

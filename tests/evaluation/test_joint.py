@@ -12,14 +12,16 @@ from bridgeact_jax.evaluation import closed_loop
 from bridgeact_jax.geometry import rotations
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.models import normalizer as normalizer_lib
-from bridgeact_jax.models.action_expert import ActionExpert, ExpertConfig, example_inputs
+from bridgeact_jax.models.action_expert import ExpertConfig
 from bridgeact_jax.models.observation import absolute, observe
 from bridgeact_jax.training.config import base_config, expert_config
 from bridgeact_jax.training.example import _displace, make_example
 from bridgeact_jax.training.mesh import make_mesh
-from bridgeact_jax.training.state import initial_state
+from bridgeact_jax.training.state import initial_state, param_shapes
 from bridgeact_jax.training.step import make_train_step
+from bridgeact_jax.training.stream import stream
 from tests.evaluation import kinematic_toy as toy
+from tests.parameters import drawn
 
 
 def sampler_of(data, config, model, with_cloud=True):
@@ -139,7 +141,7 @@ def test_what_the_hand_holds_is_displaced_with_it():
 
 def test_a_policy_without_guidance_does_not_depend_on_the_plan():
     model = dataclasses.replace(ExpertConfig(), widths=(8, 16), condition=16, points=8)
-    params = ActionExpert(model).init(jax.random.key(0), *example_inputs(model))["params"]
+    params = drawn(param_shapes(model))
     scenes = [toy.Scene(0), toy.Scene(1)]
     start = scenes[0].plan().position[0]
     plans = [scene.plan() for scene in scenes]
@@ -168,9 +170,9 @@ def train(data, config, model):
     normalizer = normalizer_lib.fit(example.chunk, example.mask)
     state = initial_state(config, model, None, normalizer)
     step = jax.jit(make_train_step(model, config, make_mesh(1, jax.devices()[:1])))
-    stream = sampler.stream(seed=2, batch_size=config.batch_size, first_step=0)
+    batches = stream(sampler, seed=2, batch_size=config.batch_size, first_step=0)
     for _ in range(config.steps):
-        state, _ = step(state, next(stream))
+        state, _ = step(state, next(batches))
     return state
 
 

@@ -14,6 +14,7 @@ from bridgeact_jax.sim import demos
 from bridgeact_jax.sim.environment import Environment
 from bridgeact_jax.sim.tasks import HELD_OUT, PRACTICE, TASKS
 from bridgeact_jax.sim.tasks.base import Step, tool_down
+from bridgeact_jax.sim.variation import APPROACH_OFFSET, APPROACH_TURN, vary
 
 NAMES = ["reach", "lift", "pick_and_place"]
 
@@ -110,7 +111,7 @@ def test_variation_keeps_ends_and_what_is_not_loose(task):
     plan = env.plan()
     kept = [step for step in plan if not step.loose]
     for number in range(30):
-        varied = demos.vary(start, plan, np.random.default_rng(number))
+        varied = vary(start, plan, np.random.default_rng(number))
         assert len(varied) < demos.MAX_WAYPOINTS and len(varied) > len(plan)
         for a, b in zip(kept, [step for step in varied if not step.loose], strict=True):
             np.testing.assert_array_equal(a.position, b.position)
@@ -126,10 +127,10 @@ def test_an_approach_begins_beside_its_way_and_is_corrected_on_it(way):
     before = Step(goal.position - way, tool_down(0.2), 1.0, loose=True)
     rng, length = np.random.default_rng(0), np.linalg.norm(way)
     for _ in range(50):
-        beside, corrected, end = demos.vary(before.position, [before, goal], rng)
+        beside, corrected, end = vary(before.position, [before, goal], rng)
         offset = beside.position - before.position
-        assert np.linalg.norm(offset) <= demos.APPROACH_OFFSET and abs(offset @ way) < 1e-9
-        assert 2 * np.arccos(abs(beside.rotation @ before.rotation)) <= demos.APPROACH_TURN + 1e-6
+        assert np.linalg.norm(offset) <= APPROACH_OFFSET and abs(offset @ way) < 1e-9
+        assert 2 * np.arccos(abs(beside.rotation @ before.rotation)) <= APPROACH_TURN + 1e-6
         left = goal.position - corrected.position
         np.testing.assert_allclose(np.cross(left, way), 0, atol=1e-9)
         assert 0.4 * length - 1e-9 <= np.linalg.norm(left) <= 0.05 and left @ way > 0

@@ -20,7 +20,8 @@ from bridgeact_jax.studies.registry import STUDIES
 from bridgeact_jax.studies.study import Cell, Scope
 from bridgeact_jax.training.config import base_config, expert_config
 from bridgeact_jax.training.start import open_for_writing
-from bridgeact_jax.training.state import initial_state
+from bridgeact_jax.training.state import initial_state, param_shapes
+from tests.parameters import drawn
 
 SCOPE = Scope(("reach",), 2, (0,), True)
 TRAIN = experts.train
@@ -38,10 +39,11 @@ def cells_of(scope):
 
 
 def untrained(config, *, store, workdir, init):
-    """What training leaves behind, with weights as they start."""
+    """What training leaves behind, with weights that have learned nothing."""
     inspect.signature(TRAIN).bind(config, store=store, workdir=workdir, init=init)
     model = expert_config(config)
-    state = jax.jit(lambda: initial_state(config, model, None, normalizer.identity()))()
+    params = drawn(param_shapes(model))
+    state = jax.jit(lambda: initial_state(config, model, params, normalizer.identity()))()
     scores = {"validation_loss": 1.0, "validation_position_mm": 4.25}
     with open_for_writing(epath.Path(workdir), keep=1) as checkpoints:
         checkpoints.save(config.steps, state, config, {"init": None}, scores)

@@ -14,6 +14,7 @@ from bridgeact_jax import cli
 from bridgeact_jax.datasets.episode import CLOUD_SHAPE, Episode
 from bridgeact_jax.datasets.store import StoreWriter
 
+CONFIG = "--config=configs/demo.py:pretrain"
 TINY = (
     "--config.batch_size=16", "--config.log_every=2", "--config.checkpoint_every=2",
     "--config.model.widths=(8,16)", "--config.model.condition=16", "--config.model.points=16",
@@ -62,6 +63,14 @@ def run(*words: object, env=None, check: bool = True) -> subprocess.CompletedPro
     if check:
         assert result.returncode == 0, result.stderr
     return result
+
+
+@pytest.fixture(scope="session")
+def pretrained(tiny_store, tmp_path_factory):
+    """An undisturbed run of 12 steps."""
+    workdir = tmp_path_factory.mktemp("run") / "undisturbed"
+    run("pretrain", CONFIG, f"--store={tiny_store}", f"--workdir={workdir}", "--config.steps=12")
+    return workdir
 
 
 def figures(workdir) -> list[dict]:

@@ -19,19 +19,15 @@ from bridgeact_jax.training.config import check_config, expert_config, shipped_c
 from bridgeact_jax.training.costs import collective_bytes, matmul_flops
 from bridgeact_jax.training.mesh import make_mesh
 from bridgeact_jax.training.state import param_shapes
+from tests.devices import emulated
 from tests.training.conftest import run
-
-DEVICES = {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-    "JAX_PLATFORMS": "cpu",
-}
 
 
 def on_eight_devices(script: str) -> str:
     """What a script prints that sees eight CPU devices."""
     result = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, **DEVICES}, capture_output=True, text=True,
+        env={**os.environ, **emulated(8)}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -11,6 +11,7 @@ from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.datasets.store import StoreWriter, open_store
 from bridgeact_jax.datasets.trajectories import Trajectories, resample
 from bridgeact_jax.errors import UserError
+from bridgeact_jax.training.stream import stream
 
 OPTIONS = {
     "horizon": 4, "history": 6, "waypoints": 6, "contact_weight": 3.0, "with_cloud": False
@@ -93,11 +94,11 @@ def test_last_frames_are_never_drawn_and_contact_is_drawn_more_often():
 
 def test_a_batch_is_a_function_of_seed_and_step_and_hosts_share_it():
     sampler = WindowSampler(random_trajectories(1), **OPTIONS)
-    whole = sampler.stream(seed=3, batch_size=8, first_step=5)
+    whole = stream(sampler, seed=3, batch_size=8, first_step=5)
     halves = [
-        sampler.stream(seed=3, batch_size=8, first_step=5, shard=i, num_shards=2) for i in (0, 1)
+        stream(sampler, seed=3, batch_size=8, first_step=5, shard=i, num_shards=2) for i in (0, 1)
     ]
-    resumed = sampler.stream(seed=3, batch_size=8, first_step=6)
+    resumed = stream(sampler, seed=3, batch_size=8, first_step=6)
     first, second = next(whole), next(whole)
     a, b = (next(half) for half in halves)
     np.testing.assert_array_equal(
@@ -234,9 +235,9 @@ def test_a_mixture_of_one_store_draws_what_the_store_alone_does():
 
 
 def test_four_hosts_share_the_batches_of_one():
-    whole = mixed(three_stores()).stream(seed=3, batch_size=16, first_step=0)
+    whole = stream(mixed(three_stores()), seed=3, batch_size=16, first_step=0)
     parts = [
-        mixed(three_stores()).stream(seed=3, batch_size=16, first_step=0, shard=i, num_shards=4)
+        stream(mixed(three_stores()), seed=3, batch_size=16, first_step=0, shard=i, num_shards=4)
         for i in range(4)
     ]
     for _ in range(3):

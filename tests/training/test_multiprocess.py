@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from etils import epath
 
+from bridgeact_jax import cli
 from bridgeact_jax.training.checkpoint import Checkpoints
 from bridgeact_jax.training.mesh import make_mesh, state_sharding
-from tests.training.conftest import command, figures
-from tests.training.test_training import CONFIG, assert_identical
+from tests.devices import emulated
+from tests.training.conftest import CONFIG, command, figures
+from tests.training.test_training import assert_identical
 
 STEPS = 12
 SMALL = (
@@ -36,9 +38,8 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def pretrain(store, workdir, *more) -> list[str]:
-    words = "pretrain", CONFIG, f"--store={store}", f"--workdir={workdir}", *SMALL, *more
-    return command(*words, tiny=False)
+def words(store, workdir, *more) -> list[str]:
+    return ["pretrain", CONFIG, f"--store={store}", f"--workdir={workdir}", *SMALL, *more]
 
 
 def two(line: list[str]) -> list[subprocess.Popen]:
@@ -46,7 +47,7 @@ def two(line: list[str]) -> list[subprocess.Popen]:
     common = {
         **os.environ,
         "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        **emulated(4),
         "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
         "SLURM_STEP_NUM_NODES": "1",
     }  # fmt: skip
@@ -64,7 +65,7 @@ def two(line: list[str]) -> list[subprocess.Popen]:
 
 def start(store, workdir) -> list[subprocess.Popen]:
     """Both processes of a run, whose parameters lie over two devices each."""
-    return two(pretrain(store, workdir, "--distributed", "--config.fsdp=2"))
+    return two(command(*words(store, workdir, "--distributed", "--config.fsdp=2"), tiny=False))
 
 
 def finish(processes) -> None:
@@ -83,7 +84,7 @@ def undisturbed(tiny_store, tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_device_does(tiny_store, undisturbed, tmp_path):
-    subprocess.run(pretrain(tiny_store, tmp_path / "one"), check=True, capture_output=True)
+    assert cli.main(["bridgeact", *words(tiny_store, tmp_path / "one")]) == 0
     one, two = figures(tmp_path / "one"), figures(undisturbed)
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for name, tolerance in (("loss", 1e-5), ("gradient_norm", 1e-4)):
@@ -167,8 +168,7 @@ def test_a_state_moves_from_one_device_to_eight_and_back(tmp_path):
     one = state_on(jax.devices()[:1], 1)
     save(tmp_path / "one", one)
     line = [sys.executable, "-c", _ON_EIGHT, str(tmp_path / "eight"), str(tmp_path / "one")]
-    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    subprocess.run(line, check=True, env={**os.environ, **env})
+    subprocess.run(line, check=True, env={**os.environ, **emulated(8)})
     check_restored(tmp_path / "eight", one)
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.models import normalizer as normalizer_lib
-from bridgeact_jax.models.action_expert import ActionExpert, example_inputs
 from bridgeact_jax.training.config import base_config, expert_config
 from bridgeact_jax.training.example import make_example
+from bridgeact_jax.training.state import param_shapes
 from bridgeact_jax.training.step import diffusion_loss, draw
+from tests.parameters import drawn
 from tests.training.test_loader import random_trajectories
 
 ROTATION, GRIPPER = slice(3, 9), slice(9, 10)
@@ -35,8 +36,7 @@ def learn():
     config.model.widths, config.model.condition = (8, 16), 16
     config.model.points, config.model.point_widths, config.model.keypoints = 16, (8, 16), 2
     model = expert_config(config)
-    params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
-    params = jax.tree.map(lambda x: x + 0.01, params)  # the last layer starts at zero
+    params = drawn(param_shapes(model))
 
     @jax.jit
     def run(windows):

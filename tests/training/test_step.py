@@ -1,17 +1,20 @@
 """The training step: micro-batches, and updates that are not finite."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 
 from bridgeact_jax.datasets.loader import WindowSampler
 from bridgeact_jax.models import normalizer as normalizer_lib
-from bridgeact_jax.models.action_expert import GLANCES, ActionExpert, example_inputs
+from bridgeact_jax.models.action_expert import GLANCES, ActionExpert
 from bridgeact_jax.training.config import base_config, expert_config
 from bridgeact_jax.training.example import make_example
 from bridgeact_jax.training.mesh import make_mesh
-from bridgeact_jax.training.state import initial_state
+from bridgeact_jax.training.state import initial_state, param_shapes
 from bridgeact_jax.training.step import diffusion_loss, draw, make_train_step
+from tests.parameters import drawn
 from tests.training.test_loader import random_trajectories
 
 
@@ -20,6 +23,7 @@ def setting():
     """(config, state, windows) of a tiny expert and 24 windows of random motion."""
     config = base_config()
     config.model.widths, config.model.condition = (8, 16), 16
+    config.model.points, config.model.point_widths, config.model.keypoints = 16, (8, 16), 2
     config.batch_size, config.noise_draws, config.optimizer.warmup_steps = 24, 2, 1
     model = expert_config(config)
     sampler = WindowSampler(
@@ -27,9 +31,9 @@ def setting():
         contact_weight=1.0, with_cloud=False,
     )  # fmt: skip
     windows = sampler.gather(sampler.rows(0, 0, 24))
-    params = jax.jit(ActionExpert(model).init)(jax.random.key(0), *example_inputs(model))["params"]
-    params = jax.tree.map(lambda x: x + 0.01, params)  # the last layer starts at zero
-    state = initial_state(config, model, params, normalizer_lib.identity())
+    params = drawn(param_shapes(model))
+    make = jax.jit(lambda params: initial_state(config, model, params, normalizer_lib.identity()))
+    state = jax.device_get(make(params))
     return config, state._replace(step=np.int32(5)), windows
 
 
@@ -42,12 +46,16 @@ def test_only_a_run_that_starts_with_clouds_has_an_open_gate(setting, use_cloud)
     config, state, _ = setting
     config = config.copy_and_resolve_references()
     config.use_cloud = use_cloud
-    make = jax.jit(
-        lambda params: initial_state(config, expert_config(config), params, state.normalizer)
-    )
-    assert np.all(make(None).params["cloud_gate"] == (0.1 if use_cloud else 0.0))
-    closed = {**state.params, "cloud_gate": np.zeros(16, np.float32)}
-    assert np.all(make(closed).ema["cloud_gate"] == 0)
+
+    @jax.jit
+    def gates(params):  # alone, since all of an initialisation takes long to compile
+        first = initial_state(config, expert_config(config), params, state.normalizer)
+        return first.params["cloud_gate"], first.ema["cloud_gate"]
+
+    for gate in gates(None):
+        assert np.all(gate == (0.1 if use_cloud else 0.0))
+    for gate in gates({**state.params, "cloud_gate": np.zeros(16, np.float32)}):
+        assert np.all(gate == 0)
 
 
 @pytest.mark.slow
@@ -86,19 +94,20 @@ def test_the_error_of_the_focus_is_added_with_its_weight(setting):
     spread = np.random.default_rng(0).normal(scale=0.1, size=(24, model.points, 3))
     windows = windows._replace(cloud=(here[:, None] + spread).astype(np.float32))
     keys = jax.random.split(jax.random.key(0), 24)
-    example = jax.vmap(lambda k, w: make_example(k, w, model, config))(keys, windows)
-    draws = draw(jax.random.key(1), 24, model, config)
+    example = jax.jit(jax.vmap(lambda k, w: make_example(k, w, model, config)))(keys, windows)
+    draws = jax.jit(lambda: draw(jax.random.key(1), 24, model, config))()
     counted = np.asarray(draws.guided & draws.seen[:, 0])
     assert 0 < counted.sum() < 24
 
+    @jax.jit
     def loss(weight):
-        config.focus_weight = weight
+        with config.ignore_type():
+            config.focus_weight = weight
         rest = draws, example, windows.dataset, state.normalizer, model, config
         return diffusion_loss(state.params, *rest)[0]
 
-    _, found = ActionExpert(model).apply(
-        {"params": state.params}, example.observation, draws.guided, use_cloud=True, method="encode"
-    )
+    encode = partial(ActionExpert(model).apply, use_cloud=True, method="encode")
+    _, found = jax.jit(encode)({"params": state.params}, example.observation, draws.guided)
     assert found.shape == (GLANCES, 24, 3)
     error = (np.float64(found) - np.float64(example.true_focus))[:, counted]
     np.testing.assert_allclose(loss(3.0) - loss(0.0), 3 * np.sum(error**2), rtol=1e-3)
@@ -109,7 +118,7 @@ def test_a_share_of_the_draws_is_where_sampling_starts(share):
     config = base_config()
     config.first_step_share = share
     model = expert_config(config)
-    steps = np.asarray(draw(jax.random.key(0), 20_000, model, config).step)
+    steps = np.asarray(jax.jit(lambda: draw(jax.random.key(0), 20_000, model, config).step)())
     last = model.train_steps - 1
     expected = share + (1 - share) / model.train_steps
     np.testing.assert_allclose(np.mean(steps == last), expected, atol=0.015)

@@ -19,9 +19,9 @@ from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.training.checkpoint import load_expert, open_checkpoints
 from bridgeact_jax.training.config import SIZES, base_config, check_config
 from bridgeact_jax.training.mesh import make_mesh, state_sharding
-from tests.training.conftest import TINY, command, figures, run
+from tests.devices import emulated
+from tests.training.conftest import CONFIG, TINY, command, figures, run
 
-CONFIG = "--config=configs/demo.py:pretrain"
 CLOUDS = "--config=configs/demo.py:finetune"
 
 
@@ -47,14 +47,6 @@ def assert_identical(a, b, step: int | None = None):
     assert a.keys() == b.keys() and len(a) > 20
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-@pytest.fixture(scope="module")
-def pretrained(tiny_store, tmp_path_factory):
-    """An undisturbed run of 12 steps."""
-    workdir = tmp_path_factory.mktemp("run") / "undisturbed"
-    run("pretrain", CONFIG, f"--store={tiny_store}", f"--workdir={workdir}", "--config.steps=12")
-    return workdir
 
 
 @pytest.mark.slow
@@ -97,11 +89,10 @@ def test_stage_two_starts_from_stage_ones_averages(tiny_store, pretrained, tmp_p
 @pytest.mark.slow
 def test_stage_two_starts_on_many_devices(tiny_store, pretrained, tmp_path):
     workdir = tmp_path / "finetuned"
-    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "NPROC": "32"}
     run(
         "finetune", CLOUDS, f"--store={tiny_store}", f"--init={pretrained}",
         f"--workdir={workdir}", "--config.steps=3", "--config.optimizer.learning_rate=0.0",
-        "--config.fsdp=2", env=env,
+        "--config.fsdp=2", env=emulated(4),
     )  # fmt: skip
     before, after = load_expert(pretrained)[2:], load_expert(workdir)[2:]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), before, after)
@@ -304,13 +295,11 @@ assert not [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
 
 
 @pytest.mark.slow
-def test_training_and_evaluating_never_import_tensorflow(tiny_store, tmp_path):
-    blind, seeing = tmp_path / "blind", tmp_path / "seeing"
+def test_training_and_evaluating_never_import_tensorflow(tiny_store, pretrained, tmp_path):
+    seeing = tmp_path / "seeing"
     commands = [
-        ["pretrain", CONFIG, f"--store={tiny_store}", f"--workdir={blind}",
-         "--config.steps=2", *TINY],
-        ["finetune", CLOUDS, f"--store={tiny_store}", f"--workdir={seeing}", f"--init={blind}",
-         "--config.steps=2", *TINY],
+        ["finetune", CLOUDS, f"--store={tiny_store}", f"--workdir={seeing}",
+         f"--init={pretrained}", "--config.steps=2", "--config.optimizer.learning_rate=0.0", *TINY],
         ["evaluate", f"--checkpoint={seeing}", "--suite=reach", "--episodes=1", "--videos=0",
          "--workers=1", f"--out={tmp_path / 'results'}"],
     ]  # fmt: skip
@@ -321,15 +310,15 @@ def test_training_and_evaluating_never_import_tensorflow(tiny_store, tmp_path):
 
 @pytest.mark.slow
 def test_several_stores_are_drawn_from_by_their_steps(tiny_store, tmp_path):
-    parts = [tmp_path / name for name in ("monday", "tuesday")]
+    parts = [tmp_path / name for name in ("bridge", "demonstrations")]  # compiled above already
     for part in parts:
         shutil.copytree(tiny_store, part)
     workdir = tmp_path / "run"
-    words = "pretrain", CONFIG, f"--workdir={workdir}", "--config.steps=2"
+    words = "pretrain", CONFIG, f"--workdir={workdir}", "--config.steps=4"
     run(*words, f"--store={parts[0]},{parts[1]}")
     datasets = json.loads((workdir / "mixture.json").read_text())["datasets"]
     assert {name: one["probability"] for name, one in datasets.items()} == {
-        "monday": 0.5, "tuesday": 0.5
+        "bridge": 0.5, "demonstrations": 0.5
     }  # fmt: skip
     result = run(*words, f"--store={parts[0]},{parts[0]}", check=False)
     assert result.returncode == 2 and "every store needs another folder name" in result.stderr

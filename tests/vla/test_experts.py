@@ -113,12 +113,12 @@ def mixture(kind: str, hidden) -> tuple[ExpertMlp, dict]:
 def test_experts_start_as_the_dense_mlp(kind, hidden):
     """Their weights sum to one, so the router changes nothing yet."""
     dense = DenseMlp(HIDDEN, jnp.float32)
-    params = dense.init(jax.random.key(0), *hidden)["params"]
+    params = jax.jit(dense.init)(jax.random.key(0), *hidden)["params"]
     mlp, fresh = mixture(kind, hidden)
     started = experts_from_dense({"mlp": params}, {"mlp": fresh})["mlp"]
     assert jax.tree.map(jnp.shape, started) == jax.tree.map(jnp.shape, fresh)
     np.testing.assert_array_equal(started["router"], fresh["router"])
-    expected = dense.apply({"params": params}, *hidden)
+    expected = jax.jit(dense.apply)({"params": params}, *hidden)
     out = jax.jit(mlp.apply)({"params": started}, *hidden)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
@@ -142,7 +142,7 @@ def test_fixed_experts_serve_whom_they_are_meant_for(kind, of_first, of_second, 
 def test_a_dynamic_expert_serves_only_who_chose_it(hidden):
     mlp, params = mixture("dynamic", hidden)
     x = hidden[0].reshape(-1, WIDTH)
-    _, chosen = route(x @ params["router"], 2)
+    _, chosen = jax.jit(route, static_argnums=1)(x @ np.asarray(params["router"]), 2)
     inner = params["inner"].at[1].add(1.0)
     apply = jax.jit(lambda params: mlp.apply({"params": params}, *hidden).reshape(-1, WIDTH))
     before, after = apply(params), apply({**params, "inner": inner})

@@ -173,6 +173,9 @@ def test_a_checkpoint_of_another_variant_is_refused(saved, changes, message, mon
     old = tiny(layers=1, **saved)
     vla = Vla(old, random_params(old), identity()._replace(scale=np.full(10, 0.1)))
     monkeypatch.setattr("bridgeact_jax.vla.checkpoint.load_vla", lambda path: vla)
+    monkeypatch.setattr(  # which takes long to compile
+        "bridgeact_jax.vla.checkpoint.initial_params", lambda model, key: random_params(model)
+    )
     config, model = tiny_config(), tiny(layers=1, **changes)
     if message is None:
         params, normalizer = first_params(config, model, "W")

@@ -10,6 +10,7 @@ from bridgeact_jax.vla.model import initial_params
 from bridgeact_jax.vla.settings import base_config
 from bridgeact_jax.vla.sizes import VlaConfig
 from bridgeact_jax.vla.tokenizer import decode
+from tests.parameters import drawn
 
 SIZES = {
     "picture": (16, 24), "text_length": 24, "width": 16, "layers": 2, "heads": 2, "mlp_width": 24,
@@ -41,9 +42,7 @@ def tiny_config(**changes):
 
 def random_params(model: VlaConfig, seed: int = 0) -> dict:
     """Parameters none of which is zero."""
-    params = jax.jit(lambda: initial_params(model, jax.random.key(seed)))()
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: np.float32(x + 0.05 * rng.normal(size=x.shape)), params)
+    return drawn(jax.eval_shape(lambda: initial_params(model, jax.random.key(0))), seed)
 
 
 def pictures(count: int, model: VlaConfig, seed: int = 0) -> np.ndarray:
