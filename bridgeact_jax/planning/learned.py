@@ -25,7 +25,7 @@ SECOND_TEMPERATURE = 0.5
 
 
 class LearnedPlanner:
-    """Plans with the model of a checkpoint; the first picture must be of the model's size.
+    """Plans with the model of a checkpoint; it looks at the last view, of its pictures' size.
 
     Raises UserError if the checkpoint is damaged, or one of something else.
     """
@@ -44,7 +44,7 @@ class LearnedPlanner:
         for temperature in (0.0, SECOND_TEMPERATURE):
             try:
                 [words] = self._speaker.say(
-                    request.views[0].picture[None],
+                    request.views[-1].picture[None],
                     [request.instruction],
                     robot=True,
                     temperature=temperature,
@@ -64,7 +64,7 @@ class LearnedPlanner:
                 _from_here(waypoints, request), request.views[0].camera, words=words
             )
             return replace(plan, usage=usage)
-        raise PlanningError(f"the model gave no plan, asked twice: {complaint}", usage)
+        raise PlanningError(f"the model gave no plan, asked twice: {complaint}", usage, words)
 
 
 def _from_here(waypoints: Waypoints, request: PlanRequest) -> Waypoints:

@@ -67,7 +67,7 @@ def first_params(
     free = {*OF_A_RUN}
     if vla.model.mlp == "dense":
         free |= {*OF_EXPERTS}
-    trained = _head_was_trained(vla)
+    trained = can_act(vla)
     if not trained:
         free |= {*OF_HEAD}
     old, new = (
@@ -87,6 +87,6 @@ def first_params(
     return {"vlm": vlm, "head": head}, vla.normalizer if trained else None
 
 
-def _head_was_trained(vla: Vla) -> bool:
-    """Whether a normalizer was ever fitted: the first run that trains the head does that."""
+def can_act(vla: Vla) -> bool:
+    """Whether the head was trained: the first run that does so fits the normalizer."""
     return not all(jax.tree.map(lambda a, b: bool((a == b).all()), vla.normalizer, identity()))
