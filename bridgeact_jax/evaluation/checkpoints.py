@@ -23,6 +23,11 @@ def check_checkpoint(
         check_reasoner("--policy=chatvla2", checkpoint, tasks, acts=True, command=command)
         return
     config = describe(checkpoint).config
+    if "dropout" not in config:
+        raise UsageError(
+            f"{command}: --checkpoint={checkpoint} is no action expert: --policy={policy} needs "
+            "one of `bridgeact pretrain` or `finetune`"
+        )
     unguided = config.dropout.guidance == 1.0
     if policy == "expert" and not config.use_cloud:
         raise UsageError(

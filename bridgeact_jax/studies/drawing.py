@@ -53,8 +53,9 @@ def _draw_panel(axis: Axes, panel: Panel, rows: Sequence[Row]) -> None:
             markersize=5, linewidth=1.4, elinewidth=0.9, capsize=2, label=name_of(series),
         )  # fmt: skip
     if panel.paper:
+        paper = {places.get(x, x): share for x, share in panel.paper.items()}
         axis.plot(
-            list(panel.paper), list(panel.paper.values()), "x", color="0.35", markersize=8,
+            list(paper), list(paper.values()), "x", color="0.35", markersize=8,
             markeredgewidth=2, label="the paper's, on its tasks",
         )  # fmt: skip
     if panel.value in COUNTS:
