@@ -37,6 +37,8 @@ from bridgeact_jax.sim import front_camera, kinematics
 from bridgeact_jax.sim.arms import find_arm
 from bridgeact_jax.sim.environment import SAFE_HIGH, SAFE_LOW, Environment, Observation
 from bridgeact_jax.sim.follower import pad
+from bridgeact_jax.vla.checkpoint import load_vla
+from bridgeact_jax.vla.speaker import Speaker
 
 ANSWERS, TRANSCRIPTS = "answers", "transcripts"  # folders of an evaluation
 PICTURE = 480  # pixels a side
@@ -228,7 +230,7 @@ def make_planner(condition: Condition, transcript: Path | None = None) -> Planne
     if condition.planner == "file":
         return _recorded(condition.plans)
     if condition.planner == "learned":
-        return _learned(condition.planner_checkpoint)
+        return LearnedPlanner(_speaker(condition.planner_checkpoint), transcript)
     from bridgeact_jax.planning.remote import RemotePlanner
 
     return RemotePlanner(
@@ -239,7 +241,8 @@ def make_planner(condition: Condition, transcript: Path | None = None) -> Planne
     )
 
 
-_recorded, _learned = cache(FilePlanner), cache(LearnedPlanner)
+_recorded = cache(FilePlanner)
+_speaker = cache(lambda checkpoint: Speaker(load_vla(checkpoint)))
 
 
 NEEDED = {

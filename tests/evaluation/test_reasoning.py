@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bridgeact_jax import cli
-from bridgeact_jax.evaluation import films, planners
+from bridgeact_jax.evaluation import films
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.drawing import draw_words
 from bridgeact_jax.evaluation.episodes import sample_key
@@ -61,6 +61,9 @@ def test_words_that_are_no_plan_are_kept_counted_and_end_in_a_safe_stop(
     assert record["steps"] == 0 and record["words"] and record["points"]["ocr"] == 0
     cost = json.loads((tmp_path / "x" / "timing.json").read_text())["planner"]
     assert (cost["queries"], cost["unparsable"]) == (2, 2) and cost["seconds"] > 0
+
+    (transcript,) = (tmp_path / "x" / "transcripts").iterdir()
+    assert len(transcript.read_text().splitlines()) == 2
 
     before = (tmp_path / "x" / "episodes.jsonl").read_bytes()
     for path in (tmp_path / "x" / "batches").iterdir():
@@ -178,7 +181,6 @@ def test_a_model_that_cannot_be_asked_is_one_clear_line(words, message, workdir,
             save(tmp_path / name, tiny(**changes), acts=name != "mute")
     folders = {"tmp": tmp_path, "vla": workdir, "expert": shipped_expert()}
     folders |= {name: tmp_path / name for name in ("small", "mute")}
-    planners._learned.cache_clear()
     command = ["bridgeact", "evaluate", f"--out={tmp_path}/x", f"--suite={TASK}"]
     if not any(word.startswith("--policy") for word in words):
         command.append("--policy=spline")
