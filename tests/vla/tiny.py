@@ -55,8 +55,16 @@ def save(workdir: Path, model: VlaConfig, *, acts: bool = True) -> Path:
     """A checkpoint of a model that has learned nothing, its head as if it had been trained."""
     config = tiny_config()
     config.model.update(dataclasses.asdict(model))
-    normalizer = identity()._replace(scale=np.full(10, 0.1, np.float32)) if acts else identity()
-    state = initial_state(config, random_params(model), normalizer)
+    normalizer = jax.tree.map(np.asarray, identity())
+    if acts:
+        normalizer = normalizer._replace(scale=np.full(10, 0.1, np.float32))
+    shapes = jax.eval_shape(
+        lambda: initial_state(config, initial_params(model, jax.random.key(0)), identity())
+    )
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: np.float32(0.2 * rng.normal(size=x.shape)), shapes.params)
+    state = state._replace(params=params, ema=params, normalizer=normalizer)
     with open_for_writing(epath.Path(workdir), keep=1) as checkpoints:
         checkpoints.save(config.steps, state, config, {"init": None})
     return workdir
