@@ -80,8 +80,9 @@ def _draw_panel(axis: Axes, panel: Panel, rows: Sequence[Row]) -> None:
     axis.grid(alpha=0.25)
     if len(found) > 1 or panel.paper:
         axis.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.22 if long else -0.16), ncols=2, frameon=False, fontsize=8
-        )
+            loc="upper center", bbox_to_anchor=(0.5, -0.22 if long else -0.16), ncols=2,
+            frameon=False, fontsize=8,
+        )  # fmt: skip
 
 
 def name_of(series: object) -> str:
