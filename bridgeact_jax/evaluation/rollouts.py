@@ -108,17 +108,17 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
                 seen[i] = envs[i].steps, cloud(envs[i], condition, job.episodes[i][1])
         return seen[i][1]
 
-    thinks = condition.policy == "chatvla2"
+    by_head = condition.policy == "chatvla2"
     consultations = _consultations(job, envs, out)
     plans: list[list[tuple[int, Waypoints]]] = [[] for _ in envs]
     with clock.part("planner"):
-        for i, consultation in enumerate(consultations if not thinks else ()):
+        for i, consultation in enumerate(consultations if not by_head else ()):
             plan = consultation.ask(observations[i], look(i) if condition.guarded else None)
             plans[i] += [] if plan is None else [(0, plan)]
     first = [own[0][1] if own else _standing(env) for own, env in zip(plans, envs, strict=True)]
     with clock.part("policy"):
-        if thinks:
-            policy = _thinking(condition, job.episodes, envs, observations)
+        if by_head:
+            policy = _by_head(condition, job.episodes, envs, observations)
         else:
             policy = _policy(condition, *map(_padded, (job.episodes, first, observations)))
     replanner = None
@@ -129,14 +129,14 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
                 sighted=condition.sees_clouds and not condition.blinded,
             )  # fmt: skip
     active = np.arange(BATCH) < count
-    active[:count] &= [thinks or bool(own) for own in plans]
+    active[:count] &= [by_head or bool(own) for own in plans]
     commands: list[list[np.ndarray]] = [[] for _ in envs]
     gripper = np.ones(BATCH)
 
     def see(i: int) -> np.ndarray | None:
         if not active[i] or condition.blinded:
             return None
-        return envs[i].front() if thinks else look(i)
+        return envs[i].front() if by_head else look(i)
 
     while active.any():
         standing: dict[int, Observation] = {}
@@ -166,7 +166,7 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
             if plan is not None:
                 plans[i].append((envs[i].steps, plan))
                 policy.replace(i, plan)
-    said = policy.said()[:count] if thinks else [one.said for one in consultations]
+    said = policy.said()[:count] if by_head else [one.said for one in consultations]
     records = [
         _record(env, condition, episode, *told)
         for env, (_, episode), *told in zip(envs, job.episodes, consultations, said, strict=True)
@@ -218,7 +218,7 @@ def _padded(rows: Sequence) -> list:
     return [*rows, *[rows[-1]] * (BATCH - len(rows))]
 
 
-def _thinking(
+def _by_head(
     condition: Condition,
     episodes: Sequence[tuple[str, int]],
     envs: list[Environment],

@@ -14,7 +14,7 @@ from bridgeact_jax.evaluation.episodes import sample_key
 from bridgeact_jax.evaluation.evaluate import evaluate
 from bridgeact_jax.evaluation.films import can_render
 from bridgeact_jax.evaluation.policies import EXECUTE
-from bridgeact_jax.evaluation.rollouts import jobs_of, run_job
+from bridgeact_jax.evaluation.rollouts import BATCH, jobs_of, run_job
 from bridgeact_jax.models.observation import PAST, Proprioception, absolute
 from bridgeact_jax.planning.learned import LearnedPlanner
 from bridgeact_jax.sim.environment import Environment
@@ -116,12 +116,14 @@ def test_the_head_acts_on_new_pictures_whatever_the_batch(workdir, monkeypatch):
 
     vla, env = load_vla(workdir), Environment(TASK)
     seen = env.reset(3, 1)
-    texts = Speaker(vla).speak(env.front()[None], [env.instruction], robot=True)
-    rows = [np.tile(np.float32(x), (1, PAST + 1, 1)) for x in (seen.position, seen.rotation)]
-    arm = Proprioception(*rows, np.ones(1, np.float32), np.float32([seen.gripper_width]))
+    pictures = np.tile(env.front(), (BATCH, 1, 1, 1))
+    texts = Speaker(vla, BATCH).speak(pictures, [env.instruction] * BATCH, robot=True)
+    poses = [np.tile(np.float32(x), (BATCH, PAST + 1, 1)) for x in (seen.position, seen.rotation)]
+    width = np.full(BATCH, seen.gripper_width, np.float32)
+    arm = Proprioception(*poses, np.ones(BATCH, np.float32), width)
     key = jax.random.fold_in(sample_key(condition, TASK, 1), 0)
-    chunks = act(*vla, env.front()[None], texts, arm, key[None])
-    position, *_ = absolute(chunks[0], rows[0][0, -1], rows[1][0, -1])
+    chunks = act(*vla, pictures, texts, arm, jax.numpy.stack([key] * BATCH))
+    position, *_ = absolute(chunks[0], poses[0][0, -1], poses[1][0, -1])
     sent = alone.commands[0][:EXECUTE]
     rows = 1 + int(np.argmin(sent[:-1, 7]))  # of this chunk: a new one follows a gripper event
     rows = rows if sent[:-1, 7].min() == 0 else EXECUTE
