@@ -15,7 +15,7 @@ COLOUR_HEIGHT = 0.25  # metres over which a point's colour goes from LOW to HIGH
 CURVE, PATH, HAND = (40, 150, 90), (200, 40, 60), (20, 20, 20)
 TABLE_HEIGHT = 0.004  # metres below which a point is drawn as table
 TOLD, THOUGHT = (110, 108, 104), (20, 20, 20)
-LETTERS, LINE, MARGIN = 48, 14, 8  # in a line of words; pixels
+LETTERS, LINE, MARGIN = 54, 14, 8  # in a line of words; pixels
 
 
 def _axes() -> np.ndarray:
