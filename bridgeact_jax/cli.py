@@ -47,6 +47,9 @@ COMMANDS = {
     "vla-data": Command(
         "bridgeact_jax.vla.data", "pictures with questions, or demonstrations with thoughts"
     ),
+    "knowledge": Command(
+        "bridgeact_jax.vla.knowledge", "what a model of train-vla knows, by a test it never saw"
+    ),
     "aot": Command(
         "bridgeact_jax.training.aot", "compile the training step for a TPU slice that is not there"
     ),

@@ -34,14 +34,39 @@ class LoopState(NamedTuple):
 def start(plans: Waypoints, gripper_width: jax.Array) -> LoopState:
     """State at the moment the plans (B, K, ...) are issued; waypoint 0 is the current pose."""
     guidance = jax.vmap(build_guidance)(plans)
+    now = plans.position[:, 0], plans.rotation[:, 0], plans.gripper[:, 0]
+    return LoopState(guidance, jnp.zeros(plans.count.shape), at_rest(*now, gripper_width))
+
+
+@jax.jit
+def at_rest(
+    position: jax.Array, rotation: jax.Array, gripper_command: jax.Array, gripper_width: jax.Array
+) -> Proprioception:
+    """Of arms that have stood at these poses (B, ...)."""
     poses = PAST + 1
-    proprioception = Proprioception(
-        jnp.repeat(plans.position[:, :1], poses, axis=1),
-        jnp.repeat(plans.rotation[:, :1], poses, axis=1),
-        plans.gripper[:, 0],
+    return Proprioception(
+        jnp.repeat(position[:, None], poses, axis=1),
+        jnp.repeat(rotation[:, None], poses, axis=1),
+        gripper_command,
         gripper_width,
     )
-    return LoopState(guidance, jnp.zeros(plans.count.shape), proprioception)
+
+
+@jax.jit
+def moved(
+    past: Proprioception,
+    position: jax.Array,
+    rotation: jax.Array,
+    gripper_command: jax.Array,
+    gripper_width: jax.Array,
+) -> Proprioception:
+    """The same arms one control step later, from the measured poses (B, ...)."""
+    return Proprioception(
+        jnp.concatenate([past.position[:, 1:], position[:, None]], axis=1),
+        jnp.concatenate([past.rotation[:, 1:], rotation[:, None]], axis=1),
+        gripper_command,
+        gripper_width,
+    )
 
 
 @jax.jit
@@ -65,14 +90,8 @@ def track(
     progress = jax.vmap(advance)(
         state.guidance, state.progress, position, rotation, gripper_command
     )
-    past = state.proprioception
-    proprioception = Proprioception(
-        jnp.concatenate([past.position[:, 1:], position[:, None]], axis=1),
-        jnp.concatenate([past.rotation[:, 1:], rotation[:, None]], axis=1),
-        gripper_command,
-        gripper_width,
-    )
-    return LoopState(state.guidance, progress, proprioception)
+    arm = moved(state.proprioception, position, rotation, gripper_command, gripper_width)
+    return LoopState(state.guidance, progress, arm)
 
 
 def act(

@@ -1,6 +1,7 @@
 """What is evaluated: a policy, and how far plan, world and sensors depart from the ideal."""
 
 import dataclasses
+import os
 
 from absl import flags
 
@@ -11,10 +12,11 @@ from bridgeact_jax.sim.arms import ARMS, find_arm
 from bridgeact_jax.sim.disturbances import CALM, Disturbance
 from bridgeact_jax.training.exported import shipped_expert
 
-POLICIES = ("expert", "expert_blind", "cloud_only", "spline")
+POLICIES = ("expert", "expert_blind", "cloud_only", "spline", "chatvla2")
 SEES_CLOUDS = ("expert", "cloud_only")
+SEES_NO_PLAN = ("cloud_only", "chatvla2")
 SHIPPED = ("expert", "expert_blind")  # policies of the expert that comes with the package
-PLANNERS = ("oracle", "remote", "file")
+PLANNERS = ("oracle", "remote", "file", "learned")
 ABLATIONS = ("none", "shuffled_guidance", "empty_cloud")
 AIDS = ("none", "plan", "plan_and_sight")
 Value = float | int | str
@@ -25,9 +27,10 @@ class Condition:
     """What is evaluated; `checkpoint` is the workdir of a training run, or an exported directory.
 
     `planner_url`, `planner_model` and `planner_prices` (money per million tokens of questions and
-    of answers) are the remote planner's, `plans` is the file planner's. With
-    `guard` a plan is judged before the arm moves and at most `asks` are asked for; with `replan`
-    the way is watched, and planned anew from where the arm had to stop.
+    of answers) are the remote planner's, `plans` is the file planner's, `planner_checkpoint` the
+    workdir of the learned planner's training. With `guard` a plan is judged before the arm moves
+    and at most `asks` are asked for; with `replan` the way is watched, and planned anew from where
+    the arm had to stop.
     `shuffled_guidance` gives each episode another episode's plan; `empty_cloud` shows no points.
     `aid` takes the fault from the plan, or from plan and clouds, to find out whose a failure was.
     `sample_steps` and `temperature` are the expert's sampler's; None is what the policy does.
@@ -40,6 +43,7 @@ class Condition:
     planner_model: str | None = None
     planner_prices: tuple[float, float] | None = None
     plans: str | None = None
+    planner_checkpoint: str | None = None
     guard: bool = False
     asks: int = 3
     replan: bool = False
@@ -66,6 +70,8 @@ class Condition:
     def planning(self) -> dict[str, Value]:
         """How planning departs from one answer, followed blindly."""
         found = {} if self.planner_model is None else {"planner_model": self.planner_model}
+        if self.planner_checkpoint is not None:
+            found["planner_checkpoint"] = os.path.basename(self.planner_checkpoint.rstrip("/"))
         if self.guard:
             found |= {"guard": True, "asks": self.asks}
         return {**found, "replan": True} if self.replan else found
@@ -80,6 +86,17 @@ class Condition:
     def sees_clouds(self) -> bool:
         """Whether the policy looks at a cloud."""
         return self.policy in SEES_CLOUDS
+
+    @property
+    def sees_plans(self) -> bool:
+        """Whether the policy goes by a plan."""
+        return self.policy not in SEES_NO_PLAN
+
+    @property
+    def reasons(self) -> bool:
+        """Whether a model of ours reads, thinks and says so before the arm moves."""
+        learned = self.planner == "learned" and not self.plans_by_oracle
+        return self.policy == "chatvla2" or learned
 
     @property
     def plans_by_oracle(self) -> bool:
@@ -119,7 +136,7 @@ class Condition:
     def plan_can_fail(self) -> bool:
         """Whether exact waypoints would change anything."""
         exact = self.plans_by_oracle and self.plan_errors == EXACT
-        return not exact or self.shuffled or self.guarded
+        return self.sees_plans and (not exact or self.shuffled or self.guarded)
 
     @property
     def sight_can_fail(self) -> bool:
@@ -172,6 +189,9 @@ def define_flags() -> None:
         "its prices for a million tokens of questions and of answers, e.g. 2.5,10: adds up the cost"
     )
     flags.DEFINE_string("plans", None, "the file planner's recorded plans")
+    flags.DEFINE_string(
+        "planner_checkpoint", None, "the learned planner's: workdir of `bridgeact train-vla`"
+    )
     flags.DEFINE_bool("guard", False, "judge plans before the arm moves, and ask again")
     flags.DEFINE_integer(
         "asks", 3, "answers to one question, at most, where the guard refuses", lower_bound=1
@@ -207,6 +227,7 @@ def condition_of(args: flags.FlagValues) -> Condition:
         planner_model=args.planner_model,
         planner_prices=prices_of(args.planner_prices),
         plans=args.plans,
+        planner_checkpoint=args.planner_checkpoint,
         guard=args.guard,
         asks=args.asks,
         replan=args.replan,

@@ -1,7 +1,11 @@
-"""What the expert works with, drawn without a graphics library: cloud, plan, path and hand."""
+"""What policies work with, drawn without a graphics library: cloud, plan, path, hand, and words."""
+
+import functools
+import textwrap
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 EYE, LOOK_AT = np.array([1.28, -0.61, 0.73]), np.array([0.47, 0.0, 0.15])
 FOCAL = 1.4  # of the picture's width
@@ -10,6 +14,8 @@ LOW, HIGH = np.array([70, 110, 160]), np.array([225, 120, 60])
 COLOUR_HEIGHT = 0.25  # metres over which a point's colour goes from LOW to HIGH
 CURVE, PATH, HAND = (40, 150, 90), (200, 40, 60), (20, 20, 20)
 TABLE_HEIGHT = 0.004  # metres below which a point is drawn as table
+TOLD, THOUGHT = (110, 108, 104), (20, 20, 20)
+LETTERS, LINE, MARGIN = 54, 14, 8  # in a line of words; pixels
 
 
 def _axes() -> np.ndarray:
@@ -70,3 +76,31 @@ def draw_scene(
     aside, up = np.array([0.0, 0.04 * gripper_width + 0.004, 0.0]), np.array([0.0, 0.0, 0.05])
     line([tool - aside, tool - aside + up, tool + aside + up, tool + aside], HAND, 3)
     return np.asarray(image)
+
+
+def draw_words(
+    picture: np.ndarray, told: str, thought: str, *, width: int = 320, height: int = 240
+) -> np.ndarray:
+    """A picture (height, width, 3) uint8 of what a model sees, is told and thinks.
+
+    `picture` (H, W, 3) uint8 is shown as large as fits. Words that do not fit end in an ellipsis.
+    """
+    image = Image.new("RGB", (width, height), SKY)
+    canvas, font = ImageDraw.Draw(image), _font()
+    lines = [(line, TOLD) for line in textwrap.wrap(told, LETTERS, max_lines=2)]
+    lines += [(line, THOUGHT) for line in textwrap.wrap(thought, LETTERS, max_lines=6)]
+    top = height - MARGIN - LINE * len(lines)
+    large = Image.fromarray(picture)
+    share = min((width - 2 * MARGIN) / large.width, (top - 2 * MARGIN) / large.height)
+    size = round(share * large.width), round(share * large.height)
+    image.paste(large.resize(size, Image.Resampling.NEAREST), (MARGIN, MARGIN))
+    for number, (line, colour) in enumerate(lines):
+        canvas.text((MARGIN, top + LINE * number), line, fill=colour, font=font)
+    return np.asarray(image)
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont:
+    import matplotlib  # takes a while; Pillow's own font has no multiplication sign
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 10)

@@ -226,21 +226,24 @@ def _check(condition: Condition, tasks: Sequence[str]) -> None:
         raise UsageError(
             f"evaluate: --ablation=empty_cloud changes nothing: --policy={policy} sees no cloud"
         )
-    if condition.shuffled and policy == "cloud_only":
+    if condition.shuffled and not condition.sees_plans:
         raise UsageError(
-            "evaluate: --ablation=shuffled_guidance changes nothing: --policy=cloud_only sees no "
+            f"evaluate: --ablation=shuffled_guidance changes nothing: --policy={policy} sees no "
             "plan"
         )
-    check_planner(condition)
-    if condition.planner != "oracle" and (missing := can_render()):
-        raise UserError(f"evaluate: --planner={condition.planner} looks at pictures: {missing}")
+    check_planner(condition, tasks)
+    who = "--policy=chatvla2" if policy == "chatvla2" else f"--planner={condition.planner}"
+    if (condition.reasons or condition.planner != "oracle") and (missing := can_render()):
+        raise UserError(f"evaluate: {who} looks at pictures: {missing}")
     if policy != "spline":
         check_checkpoint(policy, condition.checkpoint, tasks)
 
 
 def _identity(condition: Condition) -> dict:
-    step = None if condition.checkpoint is None else latest_step(condition.checkpoint)
-    identity = {**dataclasses.asdict(condition), "checkpoint_step": step}
+    identity = dataclasses.asdict(condition)
+    for name in ("checkpoint", "planner_checkpoint"):
+        given = getattr(condition, name)
+        identity[f"{name}_step"] = None if given is None else latest_step(given)
     if condition.planner == "file":
         identity["plans_sha256"] = hashlib.sha256(Path(condition.plans).read_bytes()).hexdigest()
     return identity
@@ -269,7 +272,7 @@ def _settings(condition: Condition, suite: str) -> dict:
     checkpoint = condition.checkpoint
     return {
         "policy": condition.policy,
-        "planner": condition.planner,
+        "planner": condition.planner if condition.sees_plans else None,
         "suite": suite,
         "seed": condition.seed,
         "arm": condition.arm,

@@ -7,7 +7,7 @@ import numpy as np
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.evaluation.conditions import Condition
-from bridgeact_jax.evaluation.drawing import draw_scene
+from bridgeact_jax.evaluation.drawing import draw_scene, draw_words
 from bridgeact_jax.evaluation.episodes import act, cloud, environment
 from bridgeact_jax.evaluation.kept import VIDEOS
 from bridgeact_jax.evaluation.media import Media, encode
@@ -89,6 +89,8 @@ def _frames(order: Film, every: int) -> list[np.ndarray]:
                 observation.gripper_width,
             )
             sides = [env.render(), drawn] if order.rendered else [drawn]
+            if condition.reasons:
+                sides.append(draw_words(env.front(), env.instruction, order.record["words"]))
             frames.append(np.concatenate(sides, axis=1))
         if step < len(order.commands):
             observation = act(env, order.commands[step])

@@ -1,7 +1,8 @@
 """Who plans an episode: asking, guarding, asking again, and keeping what was said.
 
-The oracle needs no picture. The other planners get the first camera's picture and depth; what they
-answer is kept, so that an evaluation that goes on, or is repeated, asks nothing twice.
+The oracle needs no picture. The other planners get the first camera's picture and depth, the
+learned one also what the camera in front of the table sees; what they answer is kept, so that an
+evaluation that goes on, or is repeated, asks nothing twice.
 """
 
 import dataclasses
@@ -14,11 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from bridgeact_jax.errors import UsageError
+from bridgeact_jax.evaluation.checkpoints import check_reasoner
 from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.episodes import camera_offset, environment, plan_key
+from bridgeact_jax.evaluation.thinking import Said
 from bridgeact_jax.files import write_text
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.planning.guard import Guard, Limits
+from bridgeact_jax.planning.learned import LearnedPlanner
 from bridgeact_jax.planning.oracle import EXACT, oracle_plan
 from bridgeact_jax.planning.protocol import (
     Planner,
@@ -29,10 +33,12 @@ from bridgeact_jax.planning.protocol import (
 )
 from bridgeact_jax.planning.recorded import FilePlanner, line
 from bridgeact_jax.planning.wire import plan_from_json
-from bridgeact_jax.sim import kinematics
+from bridgeact_jax.sim import front_camera, kinematics
 from bridgeact_jax.sim.arms import find_arm
 from bridgeact_jax.sim.environment import SAFE_HIGH, SAFE_LOW, Environment, Observation
 from bridgeact_jax.sim.follower import pad
+from bridgeact_jax.vla.checkpoint import load_vla
+from bridgeact_jax.vla.speaker import Speaker
 
 ANSWERS, TRANSCRIPTS = "answers", "transcripts"  # folders of an evaluation
 PICTURE = 480  # pixels a side
@@ -44,6 +50,7 @@ class Consultation:
     Attributes:
       verdict: why there is no plan: "no_plan" (no answer became one), "refused" (the guard refused
         as many as may be asked for), or None while there is one.
+      said: what the planner said when it was asked first, and how many texts were no plan in all.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Consultation:
         None for `kept` keeps nothing.
         """
         self.verdict: str | None = None
+        self.said = Said()
         self._env, self._condition, self._episode = env, condition, episode
         self._planner, self._kept = planner, kept
         self._answers, self._refused, self._alarms = 0, Counter(), Counter()
@@ -129,6 +137,9 @@ class Consultation:
             return plan_of(env, condition, self._episode, truth, attempt=self._answers)
         request = request_of(env, condition, self._episode, observation, refused, history)
         answer = self._said(request)
+        told = answer if "no_plan" in answer else answer["plan"]
+        unparsable = self.said.unparsable + int(told["usage"].get("unparsable", 0))
+        self.said = Said(self.said.words or told["words"], unparsable)
         if "no_plan" in answer:
             raise PlanningError(answer["no_plan"])
         return waypoints_of(plan_from_json(answer["plan"]), request)
@@ -141,7 +152,10 @@ class Consultation:
         try:
             answer = json.loads(line(request, self._planner().plan(request)))
         except PlanningError as error:
-            answer = {"request": request.key, "no_plan": str(error), "usage": error.usage}
+            answer = {
+                "request": request.key, "no_plan": str(error), "usage": error.usage,
+                "words": error.words,
+            }
         if path is not None:
             write_text(path, json.dumps(answer))
         return answer
@@ -189,8 +203,11 @@ def request_of(
     believed = camera.T_base_camera
     offset = camera_offset(env, condition, episode)
     camera = camera._replace(T_base_camera=believed._replace(position=believed.position + offset))
+    views = [View(picture, camera, depth)]
+    if condition.planner == "learned":
+        views.append(View(env.front(), front_camera.camera()))
     return PlanRequest(
-        (View(picture, camera, depth),),
+        tuple(views),
         env.instruction,
         observation.position,
         observation.rotation,
@@ -212,6 +229,8 @@ def make_planner(condition: Condition, transcript: Path | None = None) -> Planne
     """The planner that sees pictures. Raises UserError if there can be none such."""
     if condition.planner == "file":
         return _recorded(condition.plans)
+    if condition.planner == "learned":
+        return LearnedPlanner(_speaker(condition.planner_checkpoint), transcript)
     from bridgeact_jax.planning.remote import RemotePlanner
 
     return RemotePlanner(
@@ -223,10 +242,17 @@ def make_planner(condition: Condition, transcript: Path | None = None) -> Planne
 
 
 _recorded = cache(FilePlanner)
+_speaker = cache(lambda checkpoint: Speaker(load_vla(checkpoint)))
 
 
-def check_planner(condition: Condition) -> None:
-    """Raise UserError or UsageError if the condition's planner could not be asked.
+NEEDED = {
+    "remote": ("planner_url", "planner_model"), "file": ("plans",),
+    "learned": ("planner_checkpoint",),
+}  # fmt: skip
+
+
+def check_planner(condition: Condition, tasks: Sequence[str]) -> None:
+    """Raise UserError or UsageError if the condition's planner could not be asked of these tasks.
 
     Whether an endpoint answers is found out by the first question.
     """
@@ -234,11 +260,13 @@ def check_planner(condition: Condition) -> None:
     used = {f"--planner={planner}": planner != "oracle", "--guard": condition.guard,
             "--replan": condition.replan}  # fmt: skip
     for flag in used:
-        if used[flag] and condition.policy == "cloud_only":
-            raise UsageError(f"evaluate: {flag} changes nothing: --policy=cloud_only sees no plan")
+        if used[flag] and not condition.sees_plans:
+            raise UsageError(
+                f"evaluate: {flag} changes nothing: --policy={condition.policy} sees no plan"
+            )
     if planner == "oracle":
         return
-    for name in ("planner_url", "planner_model") if planner == "remote" else ("plans",):
+    for name in NEEDED[planner]:
         if getattr(condition, name) is None:
             raise UsageError(f"evaluate: --planner={planner} needs --{name}")
     foreign = dataclasses.replace(condition.errors, calibration=0.0)
@@ -250,6 +278,8 @@ def check_planner(condition: Condition) -> None:
             )
     if condition.shuffled:
         raise UsageError("evaluate: --ablation=shuffled_guidance needs --planner=oracle")
+    if planner == "learned":
+        check_reasoner("--planner=learned", condition.planner_checkpoint, tasks)
     make_planner(condition)
 
 
@@ -261,15 +291,15 @@ def write_plans(out: Path, conditions: Mapping[str, Condition]) -> dict[str, flo
         is one condition, else `plans_00.jsonl` and so on.
 
     Returns:
-      what the answers of remote planners cost: seconds, queries, tokens, whatever they know, added
-      up. What is read from a file costs nothing.
+      what the answers of remote and learned planners cost: seconds, queries, tokens, whatever they
+      know, added up. What is read from a file costs nothing.
     """
     cost = Counter()
     for number, condition in enumerate(conditions.values()):
         lines = []
         for path in sorted((out / ANSWERS).glob(f"{number:02d}_*.json")):
             answer = json.loads(path.read_text())
-            if condition.planner == "remote":
+            if condition.planner != "file":
                 cost.update(answer["plan"]["usage"] if "plan" in answer else answer["usage"])
             if "plan" in answer:
                 lines.append(json.dumps(answer))

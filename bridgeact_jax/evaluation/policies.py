@@ -61,13 +61,75 @@ def _compiled(checkpoint: str, use_cloud: bool, use_guidance: bool, **sampler: f
     return jax.jit(act), params, normalizer
 
 
-class ExpertPolicy:
-    """The action expert in closed loop; `checkpoint` is the workdir of a training run.
+class ChunkPolicy:
+    """Chunks of targets in closed loop.
 
     A new chunk is sampled every `EXECUTE` control steps and after each gripper event. A row's
-    result depends on its own key, plan and cloud only. Without `use_guidance` the plan is never
-    shown, and the policy goes by cloud and arm alone. `sampler` is what `closed_loop.act` should
-    do otherwise than it does.
+    result depends on its own key and what is seen and known of its own arm only.
+    """
+
+    def __init__(self, keys: jax.Array, gripper: np.ndarray):
+        """`keys` (B,) typed PRNG keys; `gripper` (B,) as commanded, 1 = open."""
+        self._keys, self._gripper = keys, settled(gripper)
+        count = len(gripper)
+        self._row = np.zeros(count, int)
+        self._flipped, self._renewed = np.zeros(count, bool), np.zeros(count, bool)
+        self._chunk: list[np.ndarray] | None = None
+        self._step = 0
+
+    def targets(self, observations: list[Observation], see: Callable) -> Targets:
+        """Targets (B, 3), (B, 4), (B,) for the next 0.1 s; `see(i)` is what arm i's policy sees."""
+        if self._step > 0:
+            self._track(*measured(observations), self._gripper.command)
+        fresh = (self._step % EXECUTE == 0) | self._flipped | self._renewed
+        self._renewed[:] = False
+        if fresh.any():
+            self._renew(fresh, see)
+        row = np.arange(len(observations)), self._row
+        position, rotation, wanted = (column[row] for column in self._chunk)
+        before, self._gripper = self._gripper, follow(self._gripper, wanted)
+        self._flipped = self._gripper.command != before.command
+        self._row = np.minimum(self._row + 1, self._chunk[0].shape[1] - 1)
+        self._step += 1
+        return position, rotation, self._gripper.command
+
+    def finished(self) -> np.ndarray:
+        """(B,) always False: the policy goes on until the time limit."""
+        return np.zeros(len(self._row), bool)
+
+    def _track(
+        self, position: np.ndarray, rotation: np.ndarray, width: np.ndarray, command: np.ndarray
+    ) -> None:
+        """Take note of where the arms are, a control step later."""
+        raise NotImplementedError
+
+    def _sample(self, fresh: np.ndarray, see: Callable, keys: jax.Array) -> Targets:
+        """Chunks (B, H, ...), of which those of the arms `fresh` (B,) count."""
+        raise NotImplementedError
+
+    def _renew(self, fresh: np.ndarray, see: Callable) -> None:
+        keys = jax.vmap(partial(jax.random.fold_in, data=self._step))(self._keys)
+        new = [np.array(x) for x in self._sample(fresh, see, keys)]
+        if self._chunk is None:
+            self._chunk = new
+        for old, row in zip(self._chunk, new, strict=True):
+            old[fresh] = row[fresh]
+        self._row[fresh] = 0
+
+
+def measured(observations: list[Observation]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Position (B, 3), rotation (B, 4) and gripper width (B,) of a batch, float32."""
+    return tuple(
+        np.array([getattr(o, name) for o in observations], np.float32)
+        for name in ("position", "rotation", "gripper_width")
+    )
+
+
+class ExpertPolicy(ChunkPolicy):
+    """The action expert in closed loop, which sees clouds; `checkpoint` is a run's workdir.
+
+    Without `use_guidance` the plan is never shown, and the policy goes by cloud and arm alone.
+    `sampler` is what `closed_loop.act` should do otherwise than it does.
     """
 
     def __init__(
@@ -81,61 +143,23 @@ class ExpertPolicy:
         use_guidance: bool = True,
         **sampler: float,
     ):
+        batched = jax.tree.map(lambda *x: np.stack(x), *plans)
+        super().__init__(keys, batched.gripper[:, 0])
         compiled = _compiled(checkpoint, use_cloud, use_guidance, **sampler)
         self._act, self._params, self._normalizer = compiled
-        batched = jax.tree.map(lambda *x: np.stack(x), *plans)
-        width = np.array([o.gripper_width for o in observations], np.float32)
-        self._state = closed_loop.start(batched, width)
-        self._keys, self._use_cloud = keys, use_cloud
-        self._gripper = settled(batched.gripper[:, 0])
-        self._row = np.zeros(len(plans), int)
-        self._flipped = np.zeros(len(plans), bool)
-        self._renewed = np.zeros(len(plans), bool)
-        self._chunk: list[np.ndarray] | None = None
-        self._step = 0
+        self._state = closed_loop.start(batched, measured(observations)[2])
+        self._use_cloud = use_cloud
 
     def replace(self, arm: int, plan: Waypoints) -> None:
         """A new plan for arm number `arm`, issued now: the next targets are of a new chunk."""
         self._state = closed_loop.replace(self._state, arm, plan)
         self._gripper.command[arm], self._renewed[arm] = plan.gripper[0], True
 
-    def targets(self, observations: list[Observation], cloud_of: Callable) -> Targets:
-        """Targets (B, 3), (B, 4), (B,) for the next 0.1 s; `cloud_of(i)` casts arm i's cloud."""
-        if self._step > 0:
-            position, rotation, width = (
-                np.array([getattr(o, name) for o in observations], np.float32)
-                for name in ("position", "rotation", "gripper_width")
-            )
-            self._state = closed_loop.track(
-                self._state, position, rotation, self._gripper.command, width
-            )
-        fresh = (self._step % EXECUTE == 0) | self._flipped | self._renewed
-        self._renewed[:] = False
-        if fresh.any():
-            self._sample(fresh, cloud_of)
-        row = np.arange(len(observations)), self._row
-        position, rotation, wanted = (column[row] for column in self._chunk)
-        before, self._gripper = self._gripper, follow(self._gripper, wanted)
-        self._flipped = self._gripper.command != before.command
-        self._row = np.minimum(self._row + 1, self._chunk[0].shape[1] - 1)
-        self._step += 1
-        return position, rotation, self._gripper.command
+    def _track(self, position, rotation, width, command):
+        self._state = closed_loop.track(self._state, position, rotation, command, width)
 
-    def _sample(self, fresh: np.ndarray, cloud_of: Callable) -> None:
-        cloud = [cloud_of(i) if self._use_cloud and fresh[i] else None for i in range(len(fresh))]
+    def _sample(self, fresh, see, keys):
+        cloud = [see(i) if self._use_cloud and fresh[i] else None for i in range(len(fresh))]
         empty = np.full((CLOUD_POINTS, 3), np.inf, np.float16)
         clouds = np.stack([empty if c is None else c for c in cloud])
-        keys = jax.vmap(partial(jax.random.fold_in, data=self._step))(self._keys)
-        new = [
-            np.asarray(x)
-            for x in self._act(self._params, self._normalizer, self._state, clouds, keys)
-        ]
-        if self._chunk is None:
-            self._chunk = [np.array(x) for x in new]
-        for old, row in zip(self._chunk, new, strict=True):
-            old[fresh] = row[fresh]
-        self._row[fresh] = 0
-
-    def finished(self) -> np.ndarray:
-        """(B,) always False: the expert goes on until the time limit."""
-        return np.zeros(len(self._row), bool)
+        return self._act(self._params, self._normalizer, self._state, clouds, keys)

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 
 from bridgeact_jax import __version__
-from bridgeact_jax.evaluation import figures, plots
+from bridgeact_jax.evaluation import figures, plots, points
 from bridgeact_jax.evaluation.figures import pooled, task_names, words
 from bridgeact_jax.evaluation.media import Media
 from bridgeact_jax.evaluation.statistics import HORIZONS
@@ -46,7 +46,8 @@ def write_report(
     """
     body = [f"<header><h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes)]
     body += ["</header>", _summary(results), figures.success_section(results)]
-    body += [figures.failure_section(results), _tasks(results), _planning(results)]
+    body += [figures.failure_section(results), _tasks(results), points.section(results)]
+    body += [_planning(results)]
     body += [_gallery(media)]
     body += [_reproduction(results, commands, config)]
     page = (
@@ -75,7 +76,9 @@ def format_table(results: Sequence[Mapping]) -> str:
                     _counts(task["failures"]),
                 )
             )
-    return aligned(rows, left=(0, 1, 6))
+    table = aligned(rows, left=(0, 1, 6))
+    thought = points.table(results)
+    return f"{table}\n\n{thought}" if thought else table
 
 
 def _percent(rate: float | None) -> str:
@@ -232,7 +235,8 @@ def _gallery(media: Sequence[Media]) -> str:
 
 GALLERY_NOTE = (
     "<p class='small'>The first failures and successes of each task. Green: the guidance and its "
-    "waypoints. Red: where the hand has been. Points: the cloud, coloured by height.</p>"
+    "waypoints. Red: where the hand has been. Points: the cloud, coloured by height. Where a model "
+    "thought: what it sees, what it was told, and its words.</p>"
 )
 
 

@@ -19,7 +19,9 @@ from bridgeact_jax.evaluation.conditions import Condition
 from bridgeact_jax.evaluation.episodes import act, cloud, environment, sample_key
 from bridgeact_jax.evaluation.planners import ANSWERS, TRANSCRIPTS, Consultation, make_planner
 from bridgeact_jax.evaluation.policies import ExpertPolicy, SplinePolicy
+from bridgeact_jax.evaluation.reasoner import ChatVlaPolicy
 from bridgeact_jax.evaluation.replanning import Replanner
+from bridgeact_jax.evaluation.thinking import Said, record_of
 from bridgeact_jax.geometry.guidance import Waypoints
 from bridgeact_jax.sim.environment import Environment, Observation
 from bridgeact_jax.sim.follower import pad
@@ -106,15 +108,19 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
                 seen[i] = envs[i].steps, cloud(envs[i], condition, job.episodes[i][1])
         return seen[i][1]
 
+    by_head = condition.policy == "chatvla2"
     consultations = _consultations(job, envs, out)
-    plans: list[list[tuple[int, Waypoints]]] = []
+    plans: list[list[tuple[int, Waypoints]]] = [[] for _ in envs]
     with clock.part("planner"):
-        for i, consultation in enumerate(consultations):
+        for i, consultation in enumerate(consultations if not by_head else ()):
             plan = consultation.ask(observations[i], look(i) if condition.guarded else None)
-            plans.append([] if plan is None else [(0, plan)])
+            plans[i] += [] if plan is None else [(0, plan)]
     first = [own[0][1] if own else _standing(env) for own, env in zip(plans, envs, strict=True)]
     with clock.part("policy"):
-        policy = _policy(condition, *map(_padded, (job.episodes, first, observations)))
+        if by_head:
+            policy = _by_head(condition, job.episodes, envs, observations)
+        else:
+            policy = _policy(condition, *map(_padded, (job.episodes, first, observations)))
     replanner = None
     if condition.replan:
         with clock.part("planner"):
@@ -123,12 +129,14 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
                 sighted=condition.sees_clouds and not condition.blinded,
             )  # fmt: skip
     active = np.arange(BATCH) < count
-    active[:count] &= [bool(own) for own in plans]
+    active[:count] &= [by_head or bool(own) for own in plans]
     commands: list[list[np.ndarray]] = [[] for _ in envs]
     gripper = np.ones(BATCH)
 
-    def cloud_of(i: int) -> np.ndarray | None:
-        return look(i) if active[i] and not condition.blinded else None
+    def see(i: int) -> np.ndarray | None:
+        if not active[i] or condition.blinded:
+            return None
+        return envs[i].front() if by_head else look(i)
 
     while active.any():
         standing: dict[int, Observation] = {}
@@ -136,7 +144,7 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
             with clock.part("planner"):
                 standing = replanner.stops(_padded(observations), gripper, np.flatnonzero(active))
         with clock.part("policy"):
-            position, rotation, gripper = policy.targets(_padded(observations), cloud_of)
+            position, rotation, gripper = policy.targets(_padded(observations), see)
         for i in np.flatnonzero(active):
             if i in standing:
                 position[i], rotation[i] = standing[i].position, standing[i].rotation
@@ -158,9 +166,10 @@ def run_job(job: Job, out: Path | None = None) -> Outcome:
             if plan is not None:
                 plans[i].append((envs[i].steps, plan))
                 policy.replace(i, plan)
+    said = policy.said()[:count] if by_head else [one.said for one in consultations]
     records = [
-        _record(env, condition, episode, consultation)
-        for env, (_, episode), consultation in zip(envs, job.episodes, consultations, strict=True)
+        _record(env, condition, episode, *told)
+        for env, (_, episode), *told in zip(envs, job.episodes, consultations, said, strict=True)
     ]
     return Outcome(
         records, [np.array(rows).reshape(-1, 8) for rows in commands], plans, clock.seconds()
@@ -180,7 +189,7 @@ def _consultations(job: Job, envs: list[Environment], out: Path | None) -> list[
 
 
 def _record(
-    env: Environment, condition: Condition, episode: int, consultation: Consultation
+    env: Environment, condition: Condition, episode: int, consultation: Consultation, said: Said
 ) -> dict:
     failure = None if env.success else consultation.verdict or env.failure_kind
     record = {
@@ -194,7 +203,9 @@ def _record(
         "subgoals": env.subgoals,
         "steps": env.steps,
     }
-    return {**record, "planning": consultation.record()} if condition.consults else record
+    if condition.consults:
+        record["planning"] = consultation.record()
+    return record | record_of(said, env) if condition.reasons else record
 
 
 def _standing(env: Environment) -> Waypoints:
@@ -207,6 +218,25 @@ def _padded(rows: Sequence) -> list:
     return [*rows, *[rows[-1]] * (BATCH - len(rows))]
 
 
+def _by_head(
+    condition: Condition,
+    episodes: Sequence[tuple[str, int]],
+    envs: list[Environment],
+    observations: list[Observation],
+) -> ChatVlaPolicy:
+    return ChatVlaPolicy(
+        condition.checkpoint,
+        _padded([env.instruction for env in envs]),
+        _padded([env.front() for env in envs]),
+        _padded(observations),
+        _keys(condition, _padded(episodes)),
+    )
+
+
+def _keys(condition: Condition, episodes: Sequence[tuple[str, int]]) -> jax.Array:
+    return jax.numpy.stack([sample_key(condition, *one) for one in episodes])
+
+
 def _policy(
     condition: Condition,
     episodes: list[tuple[str, int]],
@@ -215,12 +245,11 @@ def _policy(
 ) -> SplinePolicy | ExpertPolicy:
     if condition.policy == "spline":
         return SplinePolicy(plans)
-    keys = [sample_key(condition, *one) for one in episodes]
     return ExpertPolicy(
         condition.checkpoint,
         plans,
         observations,
-        jax.numpy.stack(keys),
+        _keys(condition, episodes),
         use_cloud=condition.sees_clouds,
         use_guidance=condition.policy != "cloud_only",
         **condition.sampler,

@@ -5,11 +5,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 HORIZONS = ("short", "middle", "long")
+POINTS = {"ocr": 4, "math": 2, "object": 1, "affordance": 1}  # of an episode, at most
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
 
 
-def wilson(successes: int, episodes: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a success rate; (0, 1) without episodes."""
+def wilson(successes: float, episodes: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a success rate; (0, 1) without episodes.
+
+    Successes may be parts: of a mean in [0, 1] the interval is at least as wide as need be, since
+    nothing scatters more than what is either 0 or 1.
+    """
     if not 0 <= successes <= episodes:
         raise ValueError(f"{successes} successes of {episodes} episodes")
     if episodes == 0:
@@ -38,8 +43,9 @@ def summarise(
     Args:
       episodes: records with `task`, `success`, `failure_kind` (None where it succeeded),
         `wrong_object`, `valid`, `subgoals` ({name: reached}), if failures have been attributed
-        `cause`, and where plans are judged or made anew `planning` (as `Consultation.record`); the
-        order does not matter.
+        `cause`, where plans are judged or made anew `planning` (as `Consultation.record`), and
+        where a model thought `points` and `unparsable` (as `thinking.record_of`); the order does
+        not matter.
       horizons: {task: short, middle or long}; tasks are reported in this order, those without
         episodes left out.
       settings: what was evaluated; comes first.
@@ -48,7 +54,8 @@ def summarise(
       The settings, `tasks` (per task counts, rates, `ci95`, `subgoals` reached by name,
       `subgoal_share` (mean over episodes of the share reached), `failures` by kind,
       `wrong_object`, `wrong_object_rate`, `invalid`, `causes` of failures if any has one, and
-      `planning` summed) and
+      `planning` summed, and where a model thought the mean `points` by name with `out_of` and
+      `ci95`, and its `unparsable` texts) and
       `summary` (success rate over all episodes of a horizon, None without episodes).
     """
     by_task: dict[str, list[Mapping]] = {task: [] for task in horizons}
@@ -96,7 +103,21 @@ def _summarise_task(horizon: str, episodes: list[Mapping]) -> dict:
             "answers": sum(one["answers"] for one in told),
             **{name: _added(one[name] for one in told) for name in ("refused", "alarms")},
         }
+    if "points" in episodes[0]:
+        result["points"] = _points([episode["points"] for episode in episodes])
+        result["unparsable"] = sum(episode["unparsable"] for episode in episodes)
     return result
+
+
+def _points(found: list[Mapping[str, int]]) -> dict[str, dict]:
+    means = {}
+    for name, most in POINTS.items():
+        if name in found[0]:
+            total = sum(points[name] for points in found)
+            low, high = (most * end for end in wilson(total / most, len(found)))
+            mean = total / len(found)
+            means[name] = {"mean": mean, "out_of": most, "ci95": [low, high], "total": total}
+    return means
 
 
 def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

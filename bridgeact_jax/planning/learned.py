@@ -7,17 +7,18 @@ parsed either there is no plan, and the arm stays where it is.
 """
 
 import hashlib
+import json
+import os
 import time
 from dataclasses import replace
 
 import numpy as np
-from etils import epath
 
 from bridgeact_jax.errors import UserError
 from bridgeact_jax.geometry.guidance import Waypoints
+from bridgeact_jax.planning import lines
 from bridgeact_jax.planning.protocol import Plan, PlanningError, PlanRequest, plan_of_waypoints
 from bridgeact_jax.planning.recorded import request_name
-from bridgeact_jax.vla.checkpoint import load_vla
 from bridgeact_jax.vla.reasoning import ReasoningError, parse_waypoints
 from bridgeact_jax.vla.speaker import Speaker
 
@@ -25,13 +26,13 @@ SECOND_TEMPERATURE = 0.5
 
 
 class LearnedPlanner:
-    """Plans with the model of a checkpoint; the first picture must be of the model's size.
+    """Plans with a model, which looks at the last view; that is of the size of its pictures.
 
-    Raises UserError if the checkpoint is damaged, or one of something else.
+    `transcript` is a file to which all that is said is appended, one JSON line an answer.
     """
 
-    def __init__(self, checkpoint: epath.PathLike):
-        self._speaker = Speaker(load_vla(checkpoint))
+    def __init__(self, speaker: Speaker, transcript: str | os.PathLike | None = None):
+        self._speaker, self._transcript = speaker, transcript
 
     def plan(self, request: PlanRequest) -> Plan:
         """The model's plan; `words` are its reasoning, `usage` holds "seconds", "queries" and
@@ -40,11 +41,12 @@ class LearnedPlanner:
         Raises PlanningError if it cannot take what is asked, or none of its answers is a plan.
         """
         usage, start = {"seconds": 0.0, "queries": 0, "unparsable": 0}, time.perf_counter()
-        seed = int.from_bytes(hashlib.sha256(request_name(request).encode()).digest()[:4])
+        name = request_name(request)
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
         for temperature in (0.0, SECOND_TEMPERATURE):
             try:
                 [words] = self._speaker.say(
-                    request.views[0].picture[None],
+                    request.views[-1].picture[None],
                     [request.instruction],
                     robot=True,
                     temperature=temperature,
@@ -54,6 +56,10 @@ class LearnedPlanner:
                 raise PlanningError(str(error), usage) from None
             usage["queries"] += 1
             usage["seconds"] = time.perf_counter() - start
+            if self._transcript is not None:
+                said = {"request": name, "instruction": request.instruction}
+                said |= {"temperature": temperature, "seed": seed, "words": words}
+                lines.append(self._transcript, json.dumps(said))
             try:
                 waypoints = parse_waypoints(words)
             except ReasoningError as error:
@@ -64,7 +70,7 @@ class LearnedPlanner:
                 _from_here(waypoints, request), request.views[0].camera, words=words
             )
             return replace(plan, usage=usage)
-        raise PlanningError(f"the model gave no plan, asked twice: {complaint}", usage)
+        raise PlanningError(f"the model gave no plan, asked twice: {complaint}", usage, words)
 
 
 def _from_here(waypoints: Waypoints, request: PlanRequest) -> Waypoints:

@@ -25,11 +25,12 @@ _ROOM = 16  # poses are transformed in multiples of this many
 
 
 class PlanningError(UserError):
-    """There is no plan; `usage` is what the attempt cost, as in `Plan`."""
+    """There is no plan; `usage` is what the attempt cost and `words` what was said, as in `Plan`.
+    """
 
-    def __init__(self, message: str, usage: dict[str, float] | None = None):
+    def __init__(self, message: str, usage: dict[str, float] | None = None, words: str = ""):
         super().__init__(message)
-        self.usage = usage or {}
+        self.usage, self.words = usage or {}, words
 
 
 class Unreachable(UserError):

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bridgeact_jax.evaluation.statistics import POINTS
 from bridgeact_jax.studies.records import Row, Value, mean, rate, spread, values, where
 from bridgeact_jax.studies.study import Panel
 
-COUNTS = ("successes", "wrong_object", "invalid")  # of episodes
+COUNTS = ("successes", "wrong_object", "invalid", *POINTS)  # of episodes, and points
 
 
 class Point(NamedTuple):
@@ -34,9 +35,9 @@ def curves(panel: Panel, rows: Sequence[Row]) -> dict[Value, list[Point]]:
 
 
 def _point(panel: Panel, x: Value, rows: Sequence[Row]) -> Point | None:
+    if not values(rows, panel.value):
+        return None
     if panel.value not in COUNTS:
-        if not values(rows, panel.value):
-            return None
         value, (low, high) = mean(rows, panel.value), spread(rows, panel.value)
         text = f"{value:.3g}" if low == high else f"{value:.3g} ({low:.3g}-{high:.3g})"
         return Point(x, value, low, high, text)

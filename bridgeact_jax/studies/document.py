@@ -19,9 +19,9 @@ QUICK_NOTE = "**A quick run: it shows that everything runs; the figures mean not
 HEAD = f"""# Results: the papers' studies, run again
 
 Written by `{BUILD}` from the tables in `docs/{FOLDER}/`; a test holds it to them. """ + (
-    "The method's paper is arXiv 2510.03896 (GAE, first published as BridgeAct). Its tasks, robots "
-    "and data are not ours: what can be compared is which way a trend points, not how high a "
-    "figure is.\n\n"
+    "The method's paper is arXiv 2510.03896 (GAE, first published as BridgeAct), that of the model "
+    "that reasons arXiv 2505.21906 (ChatVLA-2). Their tasks, robots and data are not ours: what "
+    "can be compared is which way a trend points, not how high a figure is.\n\n"
     "Intervals are 95 % Wilson intervals of the episodes pooled over tasks and seeds; they do not "
     "know that trainings differ, so the range over the seeds stands beside them where experts were "
     "trained. A verdict is that of Newcombe's interval of the difference of two shares: *not "

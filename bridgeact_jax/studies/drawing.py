@@ -13,6 +13,7 @@ from bridgeact_jax.studies.study import Panel, Study
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vP*"
+LONG = 14  # letters of a name along an axis; where one is longer, each word has its line
 COLUMNS, WIDTH, HEIGHT, DPI = 3, 4.2, 3.6, 110  # panels in a row, inches of one, dots per inch
 APART = 0.006  # of the axis, by which neighbouring curves are moved so that whiskers can be told
 
@@ -53,8 +54,13 @@ def _draw_panel(axis: Axes, panel: Panel, rows: Sequence[Row]) -> None:
             markersize=5, linewidth=1.4, elinewidth=0.9, capsize=2, label=name_of(series),
         )  # fmt: skip
     if panel.paper:
+        paper = {
+            places.get(x, x): share
+            for x, share in panel.paper.items()
+            if x in places or not named
+        }
         axis.plot(
-            list(panel.paper), list(panel.paper.values()), "x", color="0.35", markersize=8,
+            list(paper), list(paper.values()), "x", color="0.35", markersize=8,
             markeredgewidth=2, label="the paper's, on its tasks",
         )  # fmt: skip
     if panel.value in COUNTS:
@@ -62,17 +68,21 @@ def _draw_panel(axis: Axes, panel: Panel, rows: Sequence[Row]) -> None:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     else:
         axis.set_ylim(bottom=0)
+    names = [words(str(x)) for x in places] if named else []
+    long = max(map(len, names), default=0) > LONG
     if named:
-        axis.set_xticks(list(places.values()), [words(str(x)) for x in places])
+        names = [name.replace(" ", "\n") for name in names] if long else names
+        axis.set_xticks(list(places.values()), names)
         axis.margins(x=0.2)
     axis.set_title(panel.title, fontsize=10)
-    axis.set_xlabel(panel.label, fontsize=9)
+    axis.set_xlabel("" if long else panel.label, fontsize=9)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.25)
     if len(found) > 1 or panel.paper:
         axis.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8
-        )
+            loc="upper center", bbox_to_anchor=(0.5, -0.22 if long else -0.16), ncols=2,
+            frameon=False, fontsize=8,
+        )  # fmt: skip
 
 
 def name_of(series: object) -> str:

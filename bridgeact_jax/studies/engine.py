@@ -31,9 +31,11 @@ def run_study(study: Study, scope: Scope, out: Path, *, workers: int, command: s
     """Run what `out` does not hold yet of the study; returns the rows of its CSV.
 
     The study's own files lie in `out/NAME`; demonstrations and trainings, which studies share, in
-    `out/demonstrations` and `out/experts`. Raises UsageError if `out/NAME` holds the study with
-    other settings.
+    `out/demonstrations`, `out/experts` and `scope.chatvla`. Raises UsageError if `out/NAME` holds
+    the study with other settings.
     """
+    if study.prepare is not None:
+        study.prepare(scope, workers)
     cells = study.cells(scope)
     for policy, checkpoint in _given(cells):
         check_checkpoint(policy, checkpoint, scope.tasks, command="experiment")
@@ -43,7 +45,7 @@ def run_study(study: Study, scope: Scope, out: Path, *, workers: int, command: s
     pairs = list(zip(labels, cells, strict=True))
     identity = {
         **scope._asdict(),
-        "steps": {checkpoint: latest_step(checkpoint) for _, checkpoint in _given(cells)},
+        "steps": {checkpoint: latest_step(checkpoint) for checkpoint in _checkpoints(cells)},
         "trained": {label: cell.training.digest for label, cell in pairs if cell.training},
         "version": __version__,
     }
@@ -80,6 +82,7 @@ def run_study(study: Study, scope: Scope, out: Path, *, workers: int, command: s
                 "low": round(found["ci95"][0], 4),
                 "high": round(found["ci95"][1], 4),
                 **{name: found[name] for name in ("wrong_object", "invalid")},
+                **_thought(found),
                 **more,
             }
             for task, found in result["tasks"].items()
@@ -133,6 +136,20 @@ def _given(cells: Sequence[Cell]) -> list[tuple[str, str | None]]:
     """Each policy with the checkpoint that it is given."""
     acting = [c.condition for c in cells if c.training is None and c.condition.policy != "spline"]
     return list(dict.fromkeys((one.policy, one.checkpoint) for one in acting))
+
+
+def _checkpoints(cells: Sequence[Cell]) -> list[str]:
+    """Those that policies and planners are given."""
+    planners = [cell.condition.planner_checkpoint for cell in cells]
+    return list(dict.fromkeys(c for c in [*(given for _, given in _given(cells)), *planners] if c))
+
+
+def _thought(found: Mapping) -> dict[str, int]:
+    """A task's points, added up over its episodes, and texts that were no thought."""
+    if "points" not in found:
+        return {}
+    points = {name: one["total"] for name, one in found["points"].items()}
+    return {**points, "unparsable": found["unparsable"]}
 
 
 def _with_checkpoint(cell: Cell, out: Path) -> Cell:

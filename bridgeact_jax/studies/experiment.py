@@ -4,9 +4,10 @@
     bridgeact experiment results    # docs/results.md, from all that has been run
 
 NAME is appf, noise or data_scale, which train their own experts, or planner_noise, depth,
-moving_target, obstacle, embodiment, camera, clutter or sampler, which evaluate one. OUT/NAME
-receives NAME.csv (a row for each cell and task), NAME.png, NAME.md and the evaluation with its
-report. Killed at any moment, the same command goes on where it was.
+moving_target, obstacle, embodiment, camera, clutter or sampler, which evaluate one; or chatvla2,
+chatvla2_stages or planner_sft, which share ChatVLA-2's data and stages and make what is missing.
+OUT/NAME receives NAME.csv (a row for each cell and task), NAME.png, NAME.md and the evaluation with
+its report. Killed at any moment, the same command goes on where it was.
 """
 
 import os
@@ -45,6 +46,11 @@ def define_flags() -> None:
         "checkpoint of the expert that sees no cloud, e.g. of stage 1 (default: --checkpoint, its "
         "cloud withheld)",
     )  # fmt: skip
+    flags.DEFINE_string(
+        "chatvla", None,
+        "folder of ChatVLA-2's data (imagetext, knowledge, math, toy) and stages (dense, warmup, "
+        "cotrain, head), as far as they are there (default: OUT/chatvla)",
+    )  # fmt: skip
     flags.DEFINE_list(
         "seeds", None, "of the trainings, or of the episodes where nothing is trained, e.g. 0,1,2"
     )
@@ -59,7 +65,7 @@ def main(argv: list[str]) -> None:
     args = flags.FLAGS
     if len(argv) != 2:
         raise UsageError(f"experiment: name one study ({', '.join(STUDIES)}) or {RESULTS}")
-    out = Path(args.out or ("runs/studies_quick" if args.quick else "runs/studies"))
+    out = _out(args)
     if argv[1] == RESULTS:
         names = write_documents(Path(args.docs), out)
         print(f"{args.docs}/results.md: {', '.join(names) or 'no study has been run'}")
@@ -90,6 +96,8 @@ def scope_of(study: Study, args: flags.FlagValues) -> Scope:
     seeds = size.seeds if args.seeds is None else tuple(map(_seed, args.seeds))
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError("experiment: --seeds must be different numbers with commas between")
+    if study.prepare is None and args.chatvla is not None:
+        raise UsageError(f"experiment: {study.name} is not about ChatVLA-2: leave out --chatvla")
     expert = None if study.trains else checkpoint_of("expert", args.checkpoint)
     return Scope(
         tasks=tuple(suite_tasks(args.suite or size.suite)),
@@ -98,7 +106,12 @@ def scope_of(study: Study, args: flags.FlagValues) -> Scope:
         quick=args.quick,
         expert=expert and os.path.normpath(expert),
         blind=args.blind or expert,
+        chatvla=study.prepare and os.path.normpath(args.chatvla or _out(args) / "chatvla"),
     )
+
+
+def _out(args: flags.FlagValues) -> Path:
+    return Path(args.out or ("runs/studies_quick" if args.quick else "runs/studies"))
 
 
 def _seed(word: str) -> int:

@@ -1,8 +1,9 @@
 """Rows of a study's table: one for each cell and task, read and written as CSV, pooled, compared.
 
 A row holds every setting, the seed, `task`, `horizon`, `successes`, `episodes`, the Wilson interval
-`low` to `high`, `wrong_object` and `invalid` episodes, and what else was measured. `size` is `full`
-or `quick`; the figures of a quick run mean nothing.
+`low` to `high`, `wrong_object` and `invalid` episodes, where a model thought its points added up
+and its `unparsable` texts, and what else was measured. `size` is `full` or `quick`; the figures of
+a quick run mean nothing.
 """
 
 import csv
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bridgeact_jax.errors import UserError
-from bridgeact_jax.evaluation.statistics import wilson
+from bridgeact_jax.evaluation.statistics import POINTS, wilson
 from bridgeact_jax.files import write_text
 
 VERDICTS = HOLDS, FAILS, UNRESOLVED, NOT_RUN = (
@@ -22,30 +23,38 @@ VERDICTS = HOLDS, FAILS, UNRESOLVED, NOT_RUN = (
 )  # fmt: skip
 Value = float | int | bool | str | None
 Row = dict[str, Value]
+THOUGHT = (*POINTS, "unparsable")
 COUNTED = ("task", "horizon", "successes", "episodes", "low", "high", "wrong_object", "invalid")
 
 
 class Rate(NamedTuple):
-    """So many of so many episodes, with the share and its 95 % Wilson interval."""
+    """So many of so many episodes, or points of which each gives `out_of` at most.
+
+    With the share and its 95 % Wilson interval.
+    """
 
     count: int
     episodes: int
+    out_of: int = 1
 
     @property
     def share(self) -> float:
         """0 to 1; NaN without episodes."""
-        return self.count / self.episodes if self.episodes else math.nan
+        return self.count / (self.episodes * self.out_of) if self.episodes else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper end."""
-        return wilson(self.count, self.episodes)
+        return wilson(self.count / self.out_of, self.episodes)
 
     def __str__(self) -> str:
         if not self.episodes:
             return "–"
         low, high = self.interval
-        return f"{100 * self.share:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
+        if self.out_of == 1:
+            return f"{100 * self.share:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
+        mean, low, high = (self.out_of * part for part in (self.share, low, high))
+        return f"{mean:.2f} of {self.out_of} ({low:.2f}-{high:.2f})"
 
 
 def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
@@ -99,9 +108,10 @@ def values(rows: Iterable[Row], column: str) -> list:
 
 
 def rate(rows: Iterable[Row], counted: str = "successes") -> Rate:
-    """Successes, or another count, of all episodes of the rows."""
-    rows = list(rows)
-    return Rate(sum(row[counted] for row in rows), sum(row["episodes"] for row in rows))
+    """Successes, another count or points, of all episodes of the rows that have it."""
+    rows = [row for row in rows if row.get(counted) is not None]
+    sums = (sum(row[name] for row in rows) for name in (counted, "episodes"))
+    return Rate(*sums, POINTS.get(counted, 1))
 
 
 def mean(rows: Iterable[Row], column: str) -> float:
@@ -121,7 +131,7 @@ def _once(rows: Iterable[Row], column: str) -> list[float]:
     cells = {}
     for row in rows:
         if row.get(column) is not None:
-            key = tuple(v for name, v in row.items() if name not in COUNTED)
+            key = tuple(v for name, v in row.items() if name not in (*COUNTED, *THOUGHT))
             cells[key] = row[column]
     return list(cells.values())
 
@@ -136,6 +146,15 @@ def difference(first: Rate, second: Rate) -> tuple[float, float, float]:
     down = math.hypot(one - low1, high2 - two)
     up = math.hypot(high1 - one, two - low2)
     return one - two, one - two - down, one - two + up
+
+
+def reaches(found: Rate, target: float) -> str:
+    """Whether a share is `target` or more, one of `VERDICTS`: it fails where its interval ends
+    below.
+    """
+    if not found.episodes or math.isnan(target):
+        return NOT_RUN
+    return HOLDS if found.share >= target else FAILS if found.interval[1] < target else UNRESOLVED
 
 
 def larger(first: Rate, second: Rate) -> str:

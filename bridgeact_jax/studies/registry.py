@@ -2,6 +2,7 @@
 
 from bridgeact_jax.errors import UsageError, nearest
 from bridgeact_jax.studies.plans import PLANNER_NOISE, SAMPLER
+from bridgeact_jax.studies.reasoning import CHATVLA2, CHATVLA2_STAGES, PLANNER_SFT
 from bridgeact_jax.studies.sensing import CAMERA, DEPTH
 from bridgeact_jax.studies.study import Study
 from bridgeact_jax.studies.trained import APPF, DATA_SCALE, NOISE
@@ -11,7 +12,7 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         APPF, NOISE, PLANNER_NOISE, DEPTH, MOVING_TARGET, OBSTACLE, EMBODIMENT, CAMERA, CLUTTER,
-        SAMPLER, DATA_SCALE,
+        SAMPLER, DATA_SCALE, CHATVLA2, CHATVLA2_STAGES, PLANNER_SFT,
     )
 }
 

@@ -16,6 +16,7 @@ class Scope(NamedTuple):
 
     tasks: that are evaluated, `episodes` of each. seeds: of the trainings, or of the episodes where
     nothing is trained. expert, blind: checkpoints of the expert and of the one that sees no cloud.
+    chatvla: the folder of ChatVLA-2's data and trainings, for the studies of it.
     """
 
     tasks: tuple[str, ...]
@@ -24,6 +25,7 @@ class Scope(NamedTuple):
     quick: bool
     expert: str | None = None
     blind: str | None = None
+    chatvla: str | None = None
 
     def checkpoint(self, policy: str) -> str | None:
         """What a policy acts from."""
@@ -46,17 +48,18 @@ class Cell(NamedTuple):
 class Panel(NamedTuple):
     """A curve for each value of the column `series` against the column `x`.
 
-    `only` says which rows. `value` is "successes" or another count of episodes, else a measured
-    column, averaged. `paper` holds the paper's figures at values of `x`.
+    `only` says which rows; a tuple allows any of its values. `value` is "successes" or another
+    count, or points, else a measured column, averaged. `paper` holds the paper's figures, as
+    shares, at values of `x`.
     """
 
     title: str
     x: str
     label: str
     series: str
-    only: Mapping[str, Value] = {}
+    only: Mapping[str, Value | tuple[Value, ...]] = {}
     value: str = "successes"
-    paper: Mapping[float, float] = {}
+    paper: Mapping[Value, float] = {}
 
 
 class Claim(NamedTuple):
@@ -90,6 +93,8 @@ class Study:
       claims: from all rows, the paper's claims with what came out; none where it makes none.
       full, quick: its sizes.
       trains: whether it trains its experts itself.
+      prepare: makes what `Scope.chatvla` does not hold yet, by so many processes; None for studies
+        that do not need it.
     """
 
     name: str
@@ -103,6 +108,7 @@ class Study:
     quick: Size
     claims: Callable[[Sequence[Row]], list[Claim]] = field(default=lambda rows: [], repr=False)
     trains: bool = False
+    prepare: Callable[[Scope, int], None] | None = field(default=None, repr=False)
 
 
 def centimetres(metres: float) -> str:

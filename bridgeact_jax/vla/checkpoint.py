@@ -11,6 +11,7 @@ from bridgeact_jax.errors import UsageError, UserError
 from bridgeact_jax.models.normalizer import Normalizer, identity
 from bridgeact_jax.training.checkpoint import open_checkpoints, restore_averages
 from bridgeact_jax.training.config import differences
+from bridgeact_jax.training.exported import is_exported
 from bridgeact_jax.vla.experts import experts_from_dense
 from bridgeact_jax.vla.model import Vla, initial_params
 from bridgeact_jax.vla.settings import vla_config
@@ -28,6 +29,10 @@ def load_vla(checkpoint: epath.PathLike) -> Vla:
 
     Raises UserError if there is none, or it is damaged, of another version or another model.
     """
+    if is_exported(checkpoint):
+        raise UserError(
+            f"{checkpoint}: an exported action expert: must be the workdir of `bridgeact train-vla`"
+        )
     checkpoints = open_checkpoints(checkpoint)
     config, _ = checkpoints.config()
     known = {field.name for field in dataclasses.fields(VlaConfig)}
@@ -67,7 +72,7 @@ def first_params(
     free = {*OF_A_RUN}
     if vla.model.mlp == "dense":
         free |= {*OF_EXPERTS}
-    trained = _head_was_trained(vla)
+    trained = can_act(vla)
     if not trained:
         free |= {*OF_HEAD}
     old, new = (
@@ -89,6 +94,6 @@ def first_params(
     return {"vlm": vlm, "head": head}, vla.normalizer if trained else None
 
 
-def _head_was_trained(vla: Vla) -> bool:
-    """Whether a normalizer was ever fitted: the first run that trains the head does that."""
+def can_act(vla: Vla) -> bool:
+    """Whether the head was trained: the first run that does so fits the normalizer."""
     return not all(jax.tree.map(lambda a, b: bool((a == b).all()), vla.normalizer, identity()))

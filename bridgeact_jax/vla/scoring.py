@@ -64,6 +64,12 @@ def score(text: str, facts: Mapping, success: bool) -> Score:
     return (_math if "equation" in facts else _toys)(text, facts, success)
 
 
+def points(score: Score) -> dict[str, int]:
+    """By name, without success; of a math matching game also their sums "ocr" and "math"."""
+    found = {name: value for name, value in score._asdict().items() if name != "success"}
+    return found | ({"ocr": score.ocr, "math": score.math} if isinstance(score, MathScore) else {})
+
+
 def knowledge(
     said: Sequence[str], answers: Sequence[str], groups: Sequence[str]
 ) -> dict[str, tuple[int, int]]:

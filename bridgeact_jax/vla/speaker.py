@@ -40,9 +40,7 @@ class Speaker:
         long or not in the vocabulary.
         """
         texts = self.speak(pictures, prompts, robot=robot, temperature=temperature, seed=seed)
-        return [
-            decode(tokens[first:last].tolist()) for tokens, first, last in zip(*texts, strict=True)
-        ]
+        return said(texts)
 
     def speak(
         self,
@@ -75,3 +73,8 @@ class Speaker:
             )  # fmt: skip
             spoken.append(jax.device_get(texts))
         return Texts(*(np.concatenate(part)[: len(prompts)] for part in zip(*spoken, strict=True)))
+
+
+def said(texts: Texts) -> list[str]:
+    """The answers of texts that were spoken."""
+    return [decode(tokens[first:last].tolist()) for tokens, first, last in zip(*texts, strict=True)]

@@ -120,6 +120,18 @@ def test_what_the_planner_was_asked_is_shown_where_it_was_asked_more(tmp_path):
         assert expected in text
 
 
+def test_points_are_shown_where_a_model_thought(tmp_path):
+    plain, thinking = result("plain"), result("thinking")
+    assert "Reading" not in page_of(tmp_path, [plain]).text
+    assert "unparsable" not in report.format_table([plain])
+    found = {"ocr": {"mean": 3.58, "out_of": 4, "ci95": [3.31, 3.79], "total": 186}}
+    thinking["tasks"]["lift"] |= {"points": found, "unparsable": 7}
+    text = " ".join(page_of(tmp_path, [plain, thinking]).text)
+    assert all(one in text for one in ("Reading and reasoning", "3.58", "of 4", "3.31–3.79", "7"))
+    last = report.format_table([plain, thinking]).splitlines()[-1]
+    assert last.split()[0] == "thinking" and "3.58 of 4" in last and last.endswith("7")
+
+
 def test_series_are_told_apart_in_few_words():
     results = [
         result("a", policy="expert", checkpoint="w1"),

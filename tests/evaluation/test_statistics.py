@@ -95,6 +95,19 @@ def test_counts_add_up_in_any_order(episodes, random):
     assert statistics.summarise(shuffled, horizons=HORIZONS, settings=SETTINGS) == result
 
 
+def test_points_are_means_with_intervals_of_what_can_be_had():
+    found = [{"numbers": 1, "ocr": n, "math": 2} for n in (4, 4, 1)]
+    episodes = [{**episode(), "points": points, "unparsable": 1} for points in found]
+    task = statistics.summarise(episodes, horizons=HORIZONS, settings=SETTINGS)["tasks"]["lift"]
+    ocr = task["points"]["ocr"]
+    assert (ocr["total"], ocr["mean"], ocr["out_of"], task["unparsable"]) == (9, 3, 4, 3)
+    low, high = (end / 4 for end in ocr["ci95"])  # solves (p - m)^2 = z^2 p (1 - p) / n
+    for p in (low, high):
+        right = statistics.Z_95**2 * p * (1 - p) / 3
+        assert math.isclose((p - 0.75) ** 2, right, rel_tol=1e-9)
+    assert task["points"]["math"]["ci95"][1] == 2 and set(task["points"]) == {"ocr", "math"}
+
+
 def test_answers_refusals_and_alarms_are_added_up_where_there_are_any():
     told = [
         {"answers": 2, "refused": {"leap": 1}, "alarms": {}},

@@ -11,8 +11,8 @@ from absl import flags
 
 from bridgeact_jax import cli
 from bridgeact_jax.evaluation.evaluate import suite_tasks
-from bridgeact_jax.evaluation.statistics import wilson
-from bridgeact_jax.sim.tasks import TASKS
+from bridgeact_jax.evaluation.statistics import POINTS, wilson
+from bridgeact_jax.sim.tasks import TASKS, WORLDS
 from bridgeact_jax.studies import curves, document, drawing, engine, experiment, experts, trained
 from bridgeact_jax.studies.records import (
     HOLDS,
@@ -22,6 +22,8 @@ from bridgeact_jax.studies.records import (
     difference,
     larger,
     mean,
+    rate,
+    reaches,
     read_rows,
     where,
     write_rows,
@@ -37,7 +39,22 @@ def scope_of(study, quick):
     size = study.quick if quick else study.full
     expert = None if study.trains else "runs/_expert"
     tasks = tuple(suite_tasks(size.suite))
-    return Scope(tasks, size.episodes, size.seeds, quick, expert, expert)
+    chatvla = study.prepare and f"runs/studies{'_quick' * quick}/chatvla"
+    return Scope(tasks, size.episodes, size.seeds, quick, expert, expert, chatvla)
+
+
+def measured(cell):
+    """Columns like those that the cell measures."""
+    if cell.condition.reasons:
+        return {"knowledge": 0.9, "known": 990, "asked": 1100, "known_before": 1000}
+    return {"latency_ms": 2.0 + cell.condition.sample_steps, "latency_p95_ms": 30.0}
+
+
+def thought(task, episodes, rng):
+    """Points like those of a model that thinks."""
+    names = ("ocr", "math") if task.startswith("math") else ("object", "affordance")
+    points = {name: int(rng.binomial(POINTS[name] * episodes, 0.8)) for name in names}
+    return {**points, "unparsable": 1}
 
 
 def made_up(study, quick, monkeypatch, chance=lambda row: 0.5):
@@ -49,7 +66,7 @@ def made_up(study, quick, monkeypatch, chance=lambda row: 0.5):
     for cell, settings in zip(cells, engine.settings_of(cells), strict=True):
         more = {}
         if cell.measure is not None:
-            more |= {"latency_ms": 2.0 + cell.condition.sample_steps, "latency_p95_ms": 30.0}
+            more |= measured(cell)
         if cell.training is not None:
             monkeypatch.setattr(experts, "_seconds", lambda run, out: run.steps)
             monkeypatch.setattr(experts, "_validation", lambda workdir: rng.uniform(5, 15))
@@ -57,9 +74,11 @@ def made_up(study, quick, monkeypatch, chance=lambda row: 0.5):
         for task in scope.tasks:
             row = {
                 "study": study.name, "size": "quick" if quick else "full", **settings,
-                "task": task, "horizon": TASKS[task].horizon, "episodes": scope.episodes,
-                "wrong_object": 0, "invalid": 0, **more,
+                "task": task, "horizon": (TASKS | WORLDS)[task].horizon,
+                "episodes": scope.episodes, "wrong_object": 0, "invalid": 0, **more,
             }  # fmt: skip
+            if cell.condition.reasons:
+                row |= thought(task, scope.episodes, rng)
             row["successes"] = int(rng.binomial(scope.episodes, chance(row)))
             row["low"], row["high"] = wilson(row["successes"], scope.episodes)
             rows.append(row)
@@ -159,6 +178,21 @@ def test_sittings_add_up_and_shares_are_nested():
         before = found
     with pytest.raises(ValueError):
         run._replace(share=0.3).stores(Path())
+
+
+def test_points_are_pooled_as_shares_of_what_could_be_had():
+    rows = [
+        {"task": "a", "episodes": 10, "successes": 4, "ocr": 35},
+        {"task": "b", "episodes": 30, "successes": 6, "ocr": 120},
+        {"task": "c", "episodes": 50, "successes": 50, "object": 25},
+    ]
+    found = rate(rows, "ocr")
+    assert found == Rate(155, 40, 4) and found.share == 155 / 160
+    np.testing.assert_allclose(found.interval, wilson(155 / 4, 40))
+    assert str(found).startswith("3.88 of 4 (3.4") and str(rate(rows, "math")) == "–"
+    assert rate(rows) == Rate(60, 90)
+    assert reaches(found, 0.96) == HOLDS and reaches(Rate(10, 50), 0.5) == "does not hold"
+    assert reaches(Rate(40, 52), 0.8) == "not resolved" and reaches(Rate(0, 0), 0.8) == NOT_RUN
 
 
 # ---- numbers ------------------------------------------------------------------------------------

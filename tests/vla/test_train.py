@@ -15,7 +15,6 @@ from bridgeact_jax.errors import UserError
 from bridgeact_jax.geometry.cameras import Camera
 from bridgeact_jax.geometry.poses import Pose
 from bridgeact_jax.models.normalizer import identity
-from bridgeact_jax.planning import learned
 from bridgeact_jax.planning.learned import LearnedPlanner
 from bridgeact_jax.planning.protocol import PlannedPose, PlanningError, PlanRequest, View
 from bridgeact_jax.training.config import base_config as expert_config
@@ -240,15 +239,9 @@ class Scripted:
 
 
 @pytest.fixture
-def planner(monkeypatch):
+def planner(tmp_path):
     """A planner that says what it is told to."""
-
-    def make(*answers):
-        monkeypatch.setattr(learned, "load_vla", lambda path: path)
-        monkeypatch.setattr(learned, "Speaker", lambda vla: Scripted(*answers))
-        return LearnedPlanner("W")
-
-    return make
+    return lambda *answers: LearnedPlanner(Scripted(*answers), tmp_path / "said.jsonl")
 
 
 def request(**changes) -> PlanRequest:
@@ -274,10 +267,14 @@ def test_a_thought_becomes_the_plan_of_its_waypoints(planner):
     np.testing.assert_allclose(dots, 1, atol=1e-5)
 
 
-def test_what_cannot_be_parsed_is_counted_and_asked_once_more(planner):
+def test_what_cannot_be_parsed_is_counted_and_asked_once_more(planner, tmp_path):
     plans = planner("there are 8.", REASONING)
     plan = plans.plan(request())
     assert (plan.usage["queries"], plan.usage["unparsable"]) == (2, 1)
+    lines = map(json.loads, (tmp_path / "said.jsonl").read_text().splitlines())
+    assert [(one["words"], one["request"]) for one in lines] == [
+        ("there are 8.", "math/0"), (REASONING, "math/0"),
+    ]  # fmt: skip
     first, second = plans._speaker.asked
     assert first[1] == 0 < second[1] and first[0] == second[0] and second[2] == first[2]
 
@@ -285,6 +282,7 @@ def test_what_cannot_be_parsed_is_counted_and_asked_once_more(planner):
     with pytest.raises(PlanningError, match="gave no plan, asked twice") as caught:
         plans.plan(request())
     assert caught.value.usage["unparsable"] == 2 and len(plans._speaker.asked) == 2
+    assert caught.value.words == ""
 
     other = planner("", REASONING)
     other.plan(request(key="math/1"))

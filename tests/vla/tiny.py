@@ -1,14 +1,19 @@
 """A tiny model and tiny data, for tests."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 
+from bridgeact_jax.models.normalizer import identity
+from bridgeact_jax.training.start import open_for_writing
 from bridgeact_jax.vla.model import initial_params
 from bridgeact_jax.vla.settings import base_config
 from bridgeact_jax.vla.sizes import VlaConfig
+from bridgeact_jax.vla.step import initial_state
 from bridgeact_jax.vla.tokenizer import decode
 from tests.parameters import drawn
 
@@ -43,6 +48,25 @@ def tiny_config(**changes):
 def random_params(model: VlaConfig, seed: int = 0) -> dict:
     """Parameters none of which is zero."""
     return drawn(jax.eval_shape(lambda: initial_params(model, jax.random.key(0))), seed)
+
+
+def save(workdir: Path, model: VlaConfig, *, acts: bool = True) -> Path:
+    """A checkpoint of a model that has learned nothing, its head as if it had been trained."""
+    config = tiny_config()
+    config.model.update(dataclasses.asdict(model))
+    normalizer = jax.tree.map(np.asarray, identity())
+    if acts:
+        normalizer = normalizer._replace(scale=np.full(10, 0.1, np.float32))
+    shapes = jax.eval_shape(
+        lambda: initial_state(config, initial_params(model, jax.random.key(0)), identity())
+    )
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: np.float32(0.2 * rng.normal(size=x.shape)), shapes.params)
+    state = state._replace(params=params, ema=params, normalizer=normalizer)
+    with open_for_writing(epath.Path(workdir), keep=1) as checkpoints:
+        checkpoints.save(config.steps, state, config, {"init": None})
+    return workdir
 
 
 def pictures(count: int, model: VlaConfig, seed: int = 0) -> np.ndarray:
