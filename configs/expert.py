@@ -1,11 +1,11 @@
-"""The expert that ships: both stages, on demonstrations of nine tasks.
+"""The expert that ships: both stages, on demonstrations of nine tasks and two that are practised.
 
     bridgeact rebuild --out=runs/expert      # all of it, or stage by stage:
     bridgeact pretrain --config=configs/expert.py:pretrain --store=STORES --workdir=W0
     bridgeact finetune --config=configs/expert.py:finetune --store=STORES --init=W0 --workdir=W1
 
-STORES: four sittings of 450 demonstrations of all tasks and one of `push_into_bay`, with commas
-between (bridgeact_jax/rebuild.py has the seeds). Hardware: 2 CPU cores; 2 minutes and 46 minutes.
+STORES: the sittings of demonstrations that bridgeact_jax/rebuild.py lists, with commas between.
+Hardware: 2 CPU cores; 2 minutes and 45 minutes.
 Score: docs/expert.md.
 """
 
