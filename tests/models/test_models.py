@@ -269,7 +269,7 @@ def test_a_tool_frame_nobody_knows_cancels():
 
 
 def test_the_window_is_the_curve_at_fixed_metres_ahead_and_the_next_goals():
-    guidance, arm = random_scene(2)
+    guidance, arm = random_scene(9)
     points, mask = jnp.zeros((4, 3)), jnp.zeros(4, bool)
     window = observe(guidance, jnp.asarray(0.03), arm, points, mask).window
     for row, ahead in zip(window, WINDOW, strict=False):
